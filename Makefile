@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# "make help" lists what can be done here.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .work/venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.work/collections
+# Programs that Ansible's tools start must not take the user's settings for ours.
+export ANSIBLE_HOME := $(CURDIR)/.work/ansible
+export PYTHONDONTWRITEBYTECODE := 1
+
+STAGED := .work/collections/ansible_collections/antispam/gateway
+QUICK := test-unit test-yamllint test-changelog test-docs test-lint test-importer test-sanity
+SCENARIOS := test-molecule-default test-molecule-debian12
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-24s %s\n", $$1, $$2}' Makefile
+
+.PHONY: demo
+demo: venv ## build a test network, install the gateway in it and prove it
+	@tools/demo
+
+.PHONY: test
+test: ## run every gate and every test
+	@tools/gates $(QUICK) -- $(SCENARIOS)
+
+.PHONY: test-quick
+test-quick: ## run every gate that needs no container
+	@tools/gates $(QUICK)
+
+.PHONY: docs
+docs: stage ## write the reference from argument_specs.yml and DOCUMENTATION
+	@python tools/reference.py
+
+.PHONY: clean
+clean: ## take away all that the project made on this machine (packages stay)
+	@if [ -x tools/testnet ]; then tools/testnet clean; fi
+	@rm -rf .work changelogs/.plugin-cache.yaml
+
+.PHONY: venv
+venv: ## make .work/venv with the tools of requirements-dev.txt
+	@tools/venv
+
+.PHONY: stage
+stage: venv
+	@tools/stage >/dev/null
+
+.PHONY: test-unit
+test-unit: stage ## unit tests
+	@pytest -q --tb=short tests/unit
+
+.PHONY: test-yamllint
+test-yamllint: venv ## yamllint on every YAML file
+	@yamllint --strict --format parsable .
+
+.PHONY: test-changelog
+test-changelog: venv ## changelog fragments and CHANGELOG.md
+	@tools/changelog
+
+.PHONY: test-docs
+test-docs: stage ## antsibull-docs on roles and modules
+	@antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self --disallow-unknown-collection-refs $(STAGED)
+
+.PHONY: test-lint
+test-lint: stage ## ansible-lint, profile production
+	@ansible-lint -q
+
+.PHONY: test-importer
+test-importer: venv ## build the archive and check it as Ansible Galaxy does
+	@tools/importer
+
+.PHONY: test-sanity
+test-sanity: venv ## ansible-test sanity
+	@tools/sanity
+
+.PHONY: test-molecule
+test-molecule: $(SCENARIOS) ## both Molecule scenarios
+
+.PHONY: test-molecule-default
+test-molecule-default: stage ## Molecule scenario default: Debian 13
+	@MOLECULE_GLOB='molecule/*/molecule.yml' molecule test -s default
+
+.PHONY: test-molecule-debian12
+test-molecule-debian12: stage ## Molecule scenario debian12
+	@MOLECULE_GLOB='molecule/*/molecule.yml' molecule test -s debian12

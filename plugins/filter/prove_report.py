@@ -1,0 +1,136 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: prove_report
+short_description: Compares SMTP conversations with what was promised
+version_added: 0.1.0
+description:
+  - Makes the table that the playbook C(antispam.gateway.prove) shows, and names the rows that are not as promised.
+options:
+  _input:
+    description:
+      - Results of M(antispam.gateway.smtp_conversation) in a loop. The item of each is a dictionary with C(what), the name of its
+        row, and C(promise), the reply that is promised (C(step), C(code), C(enhanced_code) and C(text), which must be a part of it
+        in any case of letters).
+      - C(not_applicable) in an item is the reason why its conversation was skipped.
+      - C(trusted_may) in an item says that a trusted client is accepted where others get what was promised.
+    type: list
+    elements: dict
+    required: true
+  trusted_networks:
+    description: Networks whose hosts are trusted by the gateway. Its own loopback addresses always are.
+    type: list
+    elements: str
+    default: []
+author:
+  - The antispam.gateway maintainers (@antispam)
+"""
+
+EXAMPLES = r"""
+- name: What the gateway answered
+  ansible.builtin.debug:
+    msg: "{{ (conversations.results | antispam.gateway.prove_report(trusted_networks=['198.51.100.0/24'])).table }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The report.
+  type: dict
+  contains:
+    table:
+      description: The table, one text a line.
+      type: list
+      elements: str
+    not_ok:
+      description: Names of the rows that are not as promised.
+      type: list
+      elements: str
+"""
+
+import ipaddress
+
+from ansible.errors import AnsibleFilterError
+
+HEADINGS = ("VERDICT", "SECONDS", "WHAT WAS SENT", "WHAT THE GATEWAY ANSWERED")
+AT = {"connect": "connect", "helo": "EHLO", "starttls": "STARTTLS", "mail": "MAIL", "rcpt": "RCPT", "data": "DATA", "end_of_data": "the end of DATA"}
+
+
+def prove_report(results, trusted_networks=()):
+    try:
+        trusted = [ipaddress.ip_network(str(each).replace("[", "").replace("]", ""), strict=False) for each in trusted_networks]
+    except ValueError as error:
+        raise AnsibleFilterError(f"prove_report: trusted_networks: {error}") from error
+    rows = [_row(each["item"], each, trusted) for each in results]
+    return {"table": _table(_title(results), rows), "not_ok": [row["what"] for row in rows if row["verdict"] == "NOT OK"]}
+
+
+def _row(case, result, trusted):
+    row = {"what": case["what"], "verdict": "NOT OK", "seconds": None, "answer": "", "promised": _promise(case["promise"])}
+    if result.get("skipped"):
+        return dict(row, verdict="not applicable", answer=case.get("not_applicable", "skipped"))
+    if not result.get("verdict"):
+        return dict(row, answer=result.get("msg", "no answer"))
+    reply = _reply(case["promise"], result)
+    row.update(seconds=reply["seconds"], answer=_one_line(reply))
+    if reply["step"] == "starttls" and result["tls"]:
+        row["answer"] += f" ({result['tls']['protocol']})"
+    if _is_promised(case["promise"], reply):
+        return dict(row, verdict="ok")
+    if case.get("trusted_may") and result["verdict"] == "accepted" and _is_trusted(result["local_address"], trusted):
+        return dict(row, verdict="not applicable", answer=f"{row['answer']} (trusted: {result['local_address']} may)")
+    return row
+
+
+def _reply(promise, result):
+    """The reply at the promised step; if the conversation did not get there, the one that decided it."""
+    at_step = [each for each in result["replies"] if each["step"] == promise["step"]]
+    return at_step[-1] if at_step else result["reply"]
+
+
+def _is_promised(promise, reply):
+    return (
+        all(reply[key] == promise[key] for key in ("step", "code", "enhanced_code"))
+        and promise.get("text", "").lower() in reply["text"].lower()
+    )
+
+
+def _is_trusted(address, networks):
+    client = ipaddress.ip_address(address)
+    return client.is_loopback or any(client in network for network in networks)
+
+
+def _promise(promise):
+    text = f" with '{promise['text']}'" if promise.get("text") else ""
+    return f"{promise['code']} {promise['enhanced_code']}{text} at {AT[promise['step']]}"
+
+
+def _one_line(reply):
+    words = [str(reply["code"]), reply["enhanced_code"] or "", reply["text"]]
+    return " ".join(" ".join(words).split())
+
+
+def _title(results):
+    held = [each for each in results if each.get("local_address")]
+    if not held:
+        return []
+    return ["{host} ({peer_address} port {port}), asked from {local_address}".format(**held[0])]
+
+
+def _table(title, rows):
+    """The longest column is the last one, so that the others stand straight whatever the width of the screen."""
+    lines = [HEADINGS]
+    for row in rows:
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.2f}"
+        lines.append((row["verdict"], seconds, row["what"], row["answer"]))
+        if row["verdict"] == "NOT OK":
+            lines.append(("", "", "", f"promised: {row['promised']}"))
+    first, second, third = (max(len(line[column]) for line in lines) for column in range(3))
+    return title + [f"{a:{first}}  {b:>{second}}  {c:{third}}  {d}" for a, b, c, d in lines]
+
+
+class FilterModule:
+    def filters(self):
+        return {"prove_report": prove_report}

@@ -1,0 +1,149 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Domains, addresses, networks and amavis score keys, as the gateway accepts them.
+
+Private to antispam.gateway. Every function takes text as an administrator
+writes it, returns the one canonical spelling, and raises ValueError with a
+sentence that says what is wrong and how to write it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+# RFC 1035 section 2.3.4 and RFC 5321 section 4.5.3.1 (lengths in octets).
+MAX_DOMAIN = 253
+MAX_LOCAL_PART = 64
+MAX_ADDRESS = 254
+
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
+# RFC 5321 Dot-string. Quoted local parts have no place in a lookup table that
+# people maintain: Postfix would need them stored minimally quoted.
+_DOT_STRING = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
+
+# Points beyond this are a mistake: amavis adds them to the spam score as they are.
+MAX_SCORE = 100.0
+
+
+def domain(text):
+    """Return the A-label form of a domain name in lower case."""
+    name = str(text).strip().lower()
+    if not name.isascii():
+        try:
+            name = name.encode("idna").decode("ascii")
+        except UnicodeError as error:
+            raise ValueError(f"'{text}' is not a domain name: {error}") from error
+    if len(name) > MAX_DOMAIN:
+        raise ValueError(f"'{text}' is longer than {MAX_DOMAIN} octets")
+    labels = name.split(".")
+    if not all(_LABEL.match(label) for label in labels):
+        raise ValueError(f"'{text}' is not a domain name: write letters, digits and hyphens between dots, like example.com")
+    if labels[-1].isdigit():
+        raise ValueError(f"'{text}' is an IP address where a domain name belongs")
+    return name
+
+
+def fqdn(text):
+    """Return a domain name that has at least two labels."""
+    name = domain(text)
+    if "." not in name:
+        raise ValueError(f"'{text}' is not fully qualified: write the host name with its domain, like mx1.example.com")
+    return name
+
+
+def local_part(text):
+    """Return a local part folded to lower case, as Postfix folds lookup keys."""
+    part = str(text).lower()
+    if len(part) > MAX_LOCAL_PART:
+        raise ValueError(f"the local part '{text}' is longer than {MAX_LOCAL_PART} octets")
+    if part.startswith("#"):
+        raise ValueError(f"'{text}' begins with '#', which makes its table line a comment")
+    if not _DOT_STRING.match(part):
+        raise ValueError(f"'{text}' is not a local part (RFC 5321 Dot-string: no spaces, quotes, control or non-ASCII characters)")
+    return part
+
+
+def address(text, wildcard=False):
+    """Return local@domain in canonical form; with wildcard, also @domain."""
+    local, at, name = str(text).rpartition("@")
+    if not at:
+        raise ValueError(f"'{text}' is not an address: it has no @")
+    if wildcard and not local:
+        return "@" + fqdn(name)
+    result = f"{local_part(local)}@{domain(name)}"
+    if len(result) > MAX_ADDRESS:
+        raise ValueError(f"'{text}' is longer than {MAX_ADDRESS} octets")
+    return result
+
+
+def network(text):
+    """Return a network in CIDR notation without host bits (D2: 127.0.0.1/8 defers all mail)."""
+    try:
+        return ipaddress.ip_network(str(text).strip())
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(str(text).strip(), strict=False)
+    except ValueError as error:
+        raise ValueError(f"'{text}' is not a network: write it like 192.0.2.0/24 or 2001:db8::/32") from error
+    raise ValueError(f"'{text}' has host bits set, which makes Postfix answer 451 to everybody: write {meant}")
+
+
+def postfix_network(net):
+    """Return an ip_network as mynetworks(5) wants it: IPv6 in square brackets."""
+    if net.version == 6:
+        return f"[{net.network_address}]/{net.prefixlen}"
+    return str(net)
+
+
+def next_hop(text):
+    """Return (host, port, bracketed) of a transport(5) next hop such as [mail.example.com]:25."""
+    match = re.match(r"(?:\[(?P<literal>[^\]\s]+)\]|(?P<name>[^\[\]:\s]+))(?::(?P<port>\d{1,5}))?\Z", str(text).strip())
+    if not match:
+        raise ValueError(f"'{text}' is not a next hop: write [mail.example.com], [mail.example.com]:25 or [192.0.2.25]")
+    port = int(match["port"] or 25)
+    if not 0 < port < 65536:
+        raise ValueError(f"'{text}' has no valid port: write a number from 1 to 65535")
+    bracketed = match["literal"] is not None
+    host = match["literal"] or match["name"]
+    if bracketed:
+        plain = host[5:] if host.lower().startswith("ipv6:") else host
+        try:
+            return str(ipaddress.ip_address(plain)), port, True
+        except ValueError:
+            pass
+    return domain(host), port, bracketed
+
+
+def score_key(text):
+    """Return a key of an amavis sender score table, refusing those that never match.
+
+    amavis looks a sender up as user+ext@sub.example.com, user@..., user@ (any
+    domain), sub.example.com, .sub.example.com, .example.com, .com and '.'.
+    The null sender is '@' here: an empty key cannot be written in a file.
+    """
+    key = str(text).strip().lower()
+    if key in ("@", "."):
+        return key
+    if key.startswith("@"):
+        raise ValueError(f"'{text}' never matches in amavis: write '{key[1:]}' for the domain or '.{key[1:]}' for it and all below it")
+    if key.endswith("@"):
+        return local_part(key[:-1]) + "@"
+    if "@" in key:
+        return address(key)
+    if key.startswith("."):
+        return "." + domain(key[1:])
+    return domain(key)
+
+
+def score(text):
+    """Return a score as a float, refusing what amavis would read as 0, 1 or 3."""
+    try:
+        value = float(str(text))
+    except ValueError as error:
+        raise ValueError(f"'{text}' is not a score: write a number such as -2.5") from error
+    # The comparison is written so that NaN fails it as well.
+    if not abs(value) <= MAX_SCORE:
+        raise ValueError(f"{text} is not a score between -{MAX_SCORE:g} and {MAX_SCORE:g}")
+    return value

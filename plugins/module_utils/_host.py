@@ -1,0 +1,121 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a gateway host is like before anything on it is changed.
+
+Private to antispam.gateway. Only reads.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import socket
+
+# The other mail transport agents of Debian 12 and 13: apt removes them when it installs Postfix.
+OTHER_MTAS = (
+    "exim4-daemon-light",
+    "exim4-daemon-heavy",
+    "sendmail-bin",
+    "opensmtpd",
+    "courier-mta",
+    "nullmailer",
+    "msmtp-mta",
+    "ssmtp",
+    "esmtp-run",
+    "dma",
+)
+CONNECT_TIMEOUT = 3
+_LISTEN = "0A"
+UNKNOWN = "an unknown process"
+
+
+def os_release(path="/etc/os-release"):
+    """Return (id, version) such as ('debian', '13')."""
+    facts = {}
+    for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            facts[name] = value.strip("\"'")
+    return facts.get("ID", ""), facts.get("VERSION_ID", "")
+
+
+def cpus():
+    """Return how many CPUs this host may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def memory_mib():
+    """Return the memory of the host, or of the control group that bounds it, in MiB."""
+    line = next(line for line in pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines() if line.startswith("MemTotal:"))
+    total = int(line.split()[1]) // 1024
+    try:
+        bound = int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return total
+    return min(total, bound // (1024 * 1024))
+
+
+def installed(packages, status="/var/lib/dpkg/status"):
+    """Return which of the packages dpkg(1) has installed."""
+    found = []
+    name = ""
+    try:
+        with open(status, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("Package: "):
+                    name = line[9:].strip()
+                elif line.startswith("Status: ") and line.endswith(" installed\n") and name in packages:
+                    found.append(name)
+    except FileNotFoundError:
+        pass
+    return found
+
+
+def listener(port):
+    """Return the name of the process that listens on a TCP port, '' for nobody, UNKNOWN where /proc does not say."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = pathlib.Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except FileNotFoundError:
+            continue
+        for row in rows:
+            fields = row.split()
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    if not inodes:
+        return ""
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.readlink(link) in inodes for link in (process / "fd").iterdir()):
+                return (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            continue
+    return UNKNOWN
+
+
+def own_addresses(hostname):
+    """Return the addresses the host's own name resolves to."""
+    try:
+        return {entry[4][0] for entry in socket.getaddrinfo(hostname, None)}
+    except OSError:
+        return set()
+
+
+def reach(host, port):
+    """Return (problem, warning, addresses) of a next hop: does it resolve, and does it answer."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return f"{host} does not resolve on this host ({error.args[-1]})", "", set()
+    addresses = {entry[4][0] for entry in found}
+    last = None
+    for family, kind, protocol, _name, target in found:
+        with socket.socket(family, kind, protocol) as connection:
+            connection.settimeout(CONNECT_TIMEOUT)
+            try:
+                connection.connect(target)
+                return "", "", addresses
+            except OSError as error:
+                last = error
+    return "", f"{host} port {port} does not answer ({last}); mail for it waits in the queue until it does", addresses

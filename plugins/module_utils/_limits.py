@@ -1,0 +1,108 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one consistent set of limits of a gateway, derived from its CPUs and memory.
+
+Private to antispam.gateway. Sizes are bytes, times are seconds, memory of the
+host is MiB.
+"""
+
+from __future__ import annotations
+
+import math
+
+MIB = 1024 * 1024
+
+# One amavis worker with SpamAssassin's rules: about 150 MiB, much of it shared.
+WORKER_MIB = 150
+# clamd with the official databases, and without them.
+CLAMD_OFFICIAL_MIB = 1300
+CLAMD_CUSTOM_MIB = 100
+# Debian, Postfix and the page cache that keeps them quick.
+SYSTEM_MIB = 300
+# RFC 5321 section 4.5.3.2.6: how long a client waits for the reply to the end of DATA.
+CLIENT_TIMEOUT = 600
+# What amavis, clamd and SpamAssassin add to a message's headers stays below this.
+HEADER_HEADROOM = MIB
+
+
+class Contradiction(ValueError):
+    """A set of limits that cannot hold; the text carries the arithmetic."""
+
+
+def derive(cpus, memory, message_size_limit, official_databases, overrides):
+    """Return every limit, with the given ones in place of the derived, or raise Contradiction."""
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    limits = {"cpus": cpus, "memory_mib": memory, "message_size_limit": message_size_limit}
+
+    def limit(name, derived):
+        limits[name] = given.get(name, derived)
+        return limits[name]
+
+    clamd = CLAMD_OFFICIAL_MIB if official_databases else CLAMD_CUSTOM_MIB
+    reload_twice = limit("clamd_concurrent_reload", memory >= SYSTEM_MIB + 2 * clamd + 2 * WORKER_MIB)
+    clamd *= 2 if reload_twice else 1
+    room = max((memory - SYSTEM_MIB - clamd) // WORKER_MIB, 0)
+    # Two or three workers a CPU is where throughput stops growing; 20 is the recipe's.
+    workers = limit("workers", max(2, min(20, math.ceil(cpus * 2.5), room)))
+    smtpd = limit("smtpd_processes", workers * 4)
+    limit("connections_per_client", max(1, workers // 2))
+
+    scan = limit("scan_deadline", 60)
+    child = limit("child_timeout", 120)
+    proxy = limit("proxy_timeout", 300)
+
+    inner = limit("reinjection_size_limit", message_size_limit + HEADER_HEADROOM)
+    # smtpd itself asks for 1.5 times the limit; every worker may be holding a
+    # message in the queue and its unpacked parts beside it.
+    limit("queue_minfree", max(2 * inner, workers * message_size_limit))
+    limit("unpack_quota", 10 * message_size_limit)
+    limit("clamd_stream_size", inner)
+    limit("clamd_scan_size", max(4 * message_size_limit, 100 * MIB))
+
+    _check(limits, clamd, scan, child, proxy, smtpd, workers)
+    return limits
+
+
+def _check(limits, clamd, scan, child, proxy, smtpd, workers):
+    problems = []
+
+    def need(holds, text):
+        if not holds:
+            problems.append(text)
+
+    for name, value in limits.items():
+        if not isinstance(value, bool):
+            need(value > 0, f"{name} is {value}: it must be above 0")
+    if problems:
+        raise Contradiction("; ".join(problems))
+
+    total = SYSTEM_MIB + clamd + workers * WORKER_MIB
+    need(
+        total <= limits["memory_mib"],
+        f"memory: {SYSTEM_MIB} MiB for the system + {clamd} MiB for clamd + {workers} workers x {WORKER_MIB} MiB"
+        f" = {total} MiB, but the host has {limits['memory_mib']} MiB",
+    )
+    need(scan < child, f"scan_deadline {scan} s must be below child_timeout {child} s, or amavis ends a scan before its own deadline")
+    need(child < proxy, f"child_timeout {child} s must be below proxy_timeout {proxy} s, or a client gets 451 for a message that is delivered")
+    need(proxy < CLIENT_TIMEOUT, f"proxy_timeout {proxy} s must be below the {CLIENT_TIMEOUT} s that a client waits (RFC 5321 4.5.3.2.6)")
+    rounds = math.ceil(smtpd / workers)
+    need(
+        rounds * scan < proxy,
+        f"worst wait: smtpd_processes {smtpd} / workers {workers} = {rounds} rounds x scan_deadline {scan} s = {rounds * scan} s,"
+        f" which must be below proxy_timeout {proxy} s",
+    )
+    per_client = limits["connections_per_client"]
+    need(
+        workers == 1 or 2 * per_client <= workers,
+        f"connections_per_client {per_client} is more than half of the {workers} workers: one client could hold them all",
+    )
+    size, inner = limits["message_size_limit"], limits["reinjection_size_limit"]
+    need(inner > size, f"reinjection_size_limit {inner} must be above the message size limit {size}: headers grow in the filter")
+    need(
+        limits["queue_minfree"] >= 1.5 * inner,
+        f"queue_minfree {limits['queue_minfree']} must be at least 1.5 x reinjection_size_limit {inner} = {int(1.5 * inner)}",
+    )
+    for name in ("clamd_stream_size", "clamd_scan_size", "unpack_quota"):
+        need(limits[name] >= size, f"{name} {limits[name]} must not be below the message size limit {size}: large mail would go unscanned")
+    if problems:
+        raise Contradiction("; ".join(problems))

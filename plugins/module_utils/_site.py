@@ -1,0 +1,152 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The data model of a site: what an administrator wrote once, and what every role derives from it.
+
+Private to antispam.gateway. Nothing here touches the host: see _host.py for that.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
+
+# RFC 5321 section 4.5.1 asks for postmaster, RFC 2142 for abuse; the others
+# receive what cron and the packages of the gateway itself send.
+ROLE_MAILBOXES = ("postmaster", "abuse")
+HOST_MAILBOXES = ROLE_MAILBOXES + ("root", "hostmaster", "mailer-daemon", "amavis", "clamav", "debian-spamd", "daemon", "nobody")
+
+
+def unknown_variables(names, known, prefixes):
+    """Return a sentence for every variable that carries a reserved prefix and that nobody reads."""
+    problems = []
+    for name in sorted(names):
+        if name in known or not name.startswith(tuple(prefixes)):
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+        hint = f"did you mean {near[0]}?" if near else "the roles' README files list every variable"
+        problems.append(f"{name}: no role of antispam.gateway knows this variable; {hint}")
+    return problems
+
+
+class Site:
+    """A validated site. `problems` holds one sentence for each mistake; the rest is only whole without any."""
+
+    def __init__(self, hostname, domains, recipients, postmaster, trusted_networks=(), aliases=None, sender_scores=None):
+        self.problems = []
+        self.next_hops = []  # (variable, host, port, bracketed)
+        self.hostname = self._take("gateway_hostname", _addresses.fqdn, hostname)
+        self.domains = self._domains(domains)
+        self.recipients = self._recipients(recipients)
+        self.trusted_networks = self._each("gateway_trusted_networks", _addresses.network, trusted_networks)
+        self.postmaster = self._take("gateway_postmaster", _addresses.address, postmaster)
+        self.aliases = self._aliases(aliases or {})
+        self.sender_scores = self._scores(sender_scores or {})
+        self._cross_check()
+
+    def _take(self, variable, parse, text):
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problems.append(f"{variable}: {error}")
+            return None
+
+    def _each(self, variable, parse, texts):
+        found = (self._take(f"{variable}[{index}]", parse, text) for index, text in enumerate(texts))
+        return [value for value in found if value is not None]
+
+    def _domains(self, entries):
+        result = {}
+        for index, entry in enumerate(entries):
+            variable = f"gateway_domains[{index}]"
+            name = self._take(f"{variable}.name", _addresses.fqdn, entry["name"])
+            hop = self._take(f"{variable}.next_hop", _addresses.next_hop, entry["next_hop"])
+            if name is None or hop is None:
+                continue
+            if name in result:
+                self.problems.append(f"{variable}.name: {name} stands in the list twice; keep one of them")
+            self.next_hops.append((f"{variable}.next_hop", *hop))
+            result[name] = {
+                "next_hop": str(entry["next_hop"]).strip().lower(),
+                "verify_recipients": bool(entry.get("verify_recipients")),
+            }
+        if not entries:
+            self.problems.append("gateway_domains: the list is empty; name each domain with its next_hop")
+        return result
+
+    def _recipients(self, entries):
+        def parse(text):
+            return _addresses.address(text, wildcard=True)
+
+        return set(self._each("gateway_recipients", parse, entries))
+
+    def _aliases(self, entries):
+        result = {}
+        for alias, targets in entries.items():
+            key = self._take(f"gateway_aliases['{alias}']", _addresses.address, alias)
+            targets = self._each(f"gateway_aliases['{alias}']", _addresses.address, [targets] if isinstance(targets, str) else targets)
+            if key and targets:
+                result[key] = targets
+        return result
+
+    def _scores(self, entries):
+        result = {}
+        for key, points in entries.items():
+            variable = f"gateway_sender_scores['{key}']"
+            key = self._take(variable, _addresses.score_key, key)
+            points = self._take(variable, _addresses.score, points)
+            if key is not None and points is not None:
+                result[key] = points
+        return result
+
+    def _cross_check(self):
+        known = set(self.domains) | {self.hostname}
+        if self.hostname in self.domains:
+            self.problems.append(f"gateway_hostname: {self.hostname} is also a relay domain; mail for a relay domain goes to its next hop, so give the host a name of its own")
+        for recipient in sorted(self.recipients):
+            name = recipient.rpartition("@")[2]
+            if name not in self.domains:
+                self.problems.append(f"gateway_recipients: {recipient} is in {name}, which is not in gateway_domains; add the domain or remove the recipient")
+        for alias in sorted(self.aliases):
+            name = alias.rpartition("@")[2]
+            if name not in known:
+                self.problems.append(f"gateway_aliases: {alias} is in {name}, which is neither in gateway_domains nor gateway_hostname")
+        if self.postmaster and self.postmaster.rpartition("@")[2] == self.hostname:
+            self.problems.append(f"gateway_postmaster: {self.postmaster} is on the gateway, which has no mailboxes; name an address that a next hop delivers")
+        for name, entry in self.domains.items():
+            listed = any(recipient.endswith("@" + name) for recipient in self.recipients)
+            if not listed and not entry["verify_recipients"]:
+                self.problems.append(
+                    f"gateway_domains: nothing says who receives mail in {name}; list its recipients in gateway_recipients,"
+                    f" write '@{name}' there to accept every address, or set verify_recipients: true to let Postfix ask the next hop"
+                )
+
+    # What the roles derive. Postfix tables are dictionaries of key to value.
+
+    def relay_domains(self):
+        return {name: "OK" for name in self.domains}
+
+    def transport(self):
+        return {name: f"relay:{entry['next_hop']}" for name, entry in self.domains.items()}
+
+    def verify_recipients(self):
+        return {name: "reject_unverified_recipient" for name, entry in self.domains.items() if entry["verify_recipients"]}
+
+    def relay_recipients(self):
+        asked = {"@" + name for name in self.verify_recipients()}
+        return {recipient: "OK" for recipient in self.recipients | asked}
+
+    def virtual(self):
+        """postmaster and abuse of every domain, unless the site lists them as recipients or aliases itself."""
+        result = {f"{local}@{self.hostname}": self.postmaster for local in HOST_MAILBOXES}
+        for name in self.domains:
+            for local in ROLE_MAILBOXES:
+                if f"{local}@{name}" not in self.recipients:
+                    result[f"{local}@{name}"] = self.postmaster
+        # An alias to oneself is how a table says "deliver as it is".
+        result.pop(self.postmaster, None)
+        result.update({alias: ", ".join(targets) for alias, targets in self.aliases.items()})
+        return result
+
+    def system_aliases(self):
+        return {local: self.postmaster for local in HOST_MAILBOXES}

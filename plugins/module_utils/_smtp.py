@@ -1,0 +1,528 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change without notice.
+
+"""One real SMTP conversation, every reply kept.
+
+``converse(host=..., ...)`` returns what was said. This file imports nothing of Ansible, so it also runs by itself
+wherever there is a Python, with the same arguments as JSON, and writes the result as JSON:
+
+    python3 -c "$(cat _smtp.py)" < arguments.json
+    python3 - '{"host": "mx1.example.com", "recipients": ["alice@example.com"]}' < _smtp.py
+"""
+
+from __future__ import annotations
+
+import email.message
+import email.parser
+import email.policy
+import email.utils
+import errno
+import io
+import json
+import re
+import socket
+import ssl
+import sys
+import time
+import zipfile
+
+STOPS = ("connect", "helo", "mail", "rcpt", "data")
+TLS = ("never", "may", "require")
+SAMPLES = ("clean", "gtube", "eicar", "eicar_zip", "oversize")
+DEFAULT_OVERSIZE = 50 * 1024 * 1024 + 1
+
+# Both test strings are put together here: a file that holds one whole is itself taken for spam or for a virus.
+GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL" + "*C.34X"
+EICAR = "X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-" + "TEST-FILE!$H+H*"
+
+_REPLY_LINE = re.compile(r"([2-5][0-9][0-9])(?:([ -])(.*))?")
+_ENHANCED_CODE = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
+_QUEUE_ID = re.compile(r"queued as ([0-9A-Za-z]+)")
+_MAX_REPLY_BYTES = 64 * 1024
+_QUIT_SECONDS = 10
+
+
+class SmtpError(Exception):
+    """The conversation could not be held to its end; ``result`` is what had been said until then."""
+
+    def __init__(self, message, result=None):
+        super().__init__(message)
+        self.result = result or {}
+
+
+def converse(**arguments):
+    """Hold the conversation and return its record; see Conversation for the arguments."""
+    return Conversation(**arguments).hold()
+
+
+# ---- messages -----------------------------------------------------------------------------------------------------
+
+
+def sample_message(sample="clean", sender="", recipients=(), domain="localhost", subject=None, headers=None, size=None):
+    """A well-formed message (bytes, CRLF) that a gateway must deliver or refuse, according to its kind."""
+    subjects = {
+        "clean": "Test: a clean message",
+        "gtube": "Test: GTUBE, which every spam filter knows",
+        "eicar": "Test: the EICAR test file",
+        "eicar_zip": "Test: the EICAR test file in a zip archive",
+        "oversize": "Test: a large message",
+    }
+    message = email.message.EmailMessage(policy=email.policy.SMTP)
+    message["Date"] = email.utils.formatdate()
+    message["Message-ID"] = email.utils.make_msgid(domain=domain)
+    message["From"] = sender or "MAILER-DAEMON@" + domain
+    message["To"] = ", ".join(recipients) or "undisclosed-recipients:;"
+    message["Subject"] = subjects[sample] if subject is None else subject
+    message["Auto-Submitted"] = "auto-generated"
+
+    text = "This message was sent on purpose, to test a mail gateway. It can be deleted.\n"
+    message.set_content(text + "\n" + GTUBE + "\n" if sample == "gtube" else text)
+    # A name that no list of forbidden file types knows: it is the virus scanner that must say no.
+    if sample == "eicar":
+        message.add_attachment(EICAR.encode(), "application", "octet-stream", filename="eicar.txt")
+    elif sample == "eicar_zip":
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.writestr("eicar.txt", EICAR)
+        message.add_attachment(archive.getvalue(), "application", "zip", filename="eicar.zip")
+
+    for name, value in (headers or {}).items():
+        del message[name]
+        message[name] = str(value)
+
+    data = message.as_bytes()
+    if sample == "oversize":
+        data += _padding((DEFAULT_OVERSIZE if size is None else size) - len(data))
+    return data
+
+
+def _padding(size):
+    """Lines of text, ``size`` bytes in all."""
+    if size < 2:
+        return b""
+    lines = max(size // 64 - 1, 0)
+    return (b"x" * 62 + b"\r\n") * lines + b"x" * (size - 64 * lines - 2) + b"\r\n"
+
+
+def crlf(data):
+    """The same text with every line ended by CRLF, the last one too."""
+    data = re.sub(rb"\r\n|\r|\n", b"\r\n", data)
+    return data if data.endswith(b"\r\n") or not data else data + b"\r\n"
+
+
+def dot_stuffed(data):
+    """RFC 5321 4.5.2; ``data`` has CRLF line ends."""
+    return re.sub(rb"(?m)^\.", b"..", data)
+
+
+# ---- the connection -----------------------------------------------------------------------------------------------
+
+
+class _Closed(ConnectionError):
+    pass
+
+
+class _NoSMTP(OSError):
+    pass
+
+
+class _Wire:
+    """A TCP or TLS connection that keeps one deadline over everything it does."""
+
+    def __init__(self, timeout):
+        self.deadline = time.monotonic() + timeout
+        self.sock = None
+        self.peer = None
+        self.local = None
+        self._buffer = b""
+
+    def _wait_at_most(self, share=1):
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("deadline")
+        return left / share
+
+    def connect(self, host, port, source_address):
+        """To the first address of the host that answers; none of them may use up the time of the others."""
+        try:
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError as exc:
+            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
+        if source_address:
+            family = socket.AF_INET6 if ":" in source_address else socket.AF_INET
+            addresses = [entry for entry in addresses if entry[0] == family] or addresses
+        for position, (family, kind, protocol, _name, address) in enumerate(addresses):
+            self.peer = address[0]
+            self.sock = socket.socket(family, kind, protocol)
+            try:
+                self.sock.settimeout(self._wait_at_most(share=len(addresses) - position))
+                if source_address:
+                    self.sock.bind((source_address, 0))
+                self.sock.connect(address)
+                self.local = self.sock.getsockname()[0]
+                return
+            except OSError:
+                self.close()
+                if position == len(addresses) - 1:
+                    raise
+
+    def start_tls(self, context, host):
+        if self._buffer:
+            raise _NoSMTP(f"it sent {self._buffer[:80]!r} in clear text after its answer to STARTTLS")
+        self.sock.settimeout(self._wait_at_most())
+        self.sock = context.wrap_socket(self.sock, server_hostname=host)
+
+    def send(self, data, chunk=0, pause=0.0):
+        for start in range(0, len(data), chunk or len(data) or 1):
+            self.sock.settimeout(self._wait_at_most())
+            self.sock.sendall(data[start:start + chunk] if chunk else data)
+            if pause:
+                time.sleep(min(pause, self._wait_at_most()))
+
+    def line(self):
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > _MAX_REPLY_BYTES:
+                raise _NoSMTP("it sent a line without end")
+            self.sock.settimeout(self._wait_at_most())
+            received = self.sock.recv(4096)
+            if not received:
+                raise _Closed("closed")
+            self._buffer += received
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line.rstrip(b"\r").decode("utf-8", "backslashreplace")
+
+    def reply(self):
+        """One reply of one or more lines, as they came."""
+        lines = []
+        while True:
+            line = self.line()
+            match = _REPLY_LINE.fullmatch(line)
+            if not match or sum(map(len, lines)) > _MAX_REPLY_BYTES:
+                raise _NoSMTP(f"it does not speak SMTP: it answered {line[:80]!r}")
+            lines.append(line)
+            if match.group(2) != "-":
+                return lines
+
+    def close(self):
+        if self.sock:
+            self.sock.close()
+            self.sock = None
+
+
+# ---- the conversation ---------------------------------------------------------------------------------------------
+
+
+class Conversation:
+    """What to say, and the record of what was said.
+
+    ``stop_after`` ends the conversation politely after that step; ``data`` is the whole of it. ``timeout`` (seconds)
+    is the limit of the whole conversation. ``content`` (str or bytes, header and body) takes the place of the sample.
+
+    ``script`` takes the place of the dialogue after the connection, for what no honest client would do. It is a list
+    of texts to send as they are (``""`` sends nothing: the greeting comes by itself); after each, one reply is
+    awaited. ``{"send": text, "replies": 0, "chunk": 1, "pause": 0.1}`` in place of a text awaits another number of
+    replies, or sends it in pieces. At the end, every reply is read until the server closes the connection, so the last
+    line is QUIT; a server that hangs up before is no failure. A character of ``send`` is one byte (U+0000 to U+00FF).
+    """
+
+    def __init__(self, host, port=25, source_address=None, helo=None, sender="", recipients=(), tls="may",
+                 validate_certs=False, ca_path=None, sample=None, content=None, subject=None, headers=None, size=None,
+                 timeout=300, stop_after="data", script=None):
+        self.host = host
+        self.port = port
+        self.source_address = source_address
+        self.helo = helo
+        self.sender = sender
+        self.recipients = list(recipients)
+        self.tls = tls
+        self.validate_certs = validate_certs
+        self.ca_path = ca_path
+        self.sample = sample or "clean"
+        self.content = content
+        self.subject = subject
+        self.headers = headers
+        self.size = size
+        self.timeout = timeout
+        self.stop_after = stop_after
+        self.script = script
+
+        self.wire = _Wire(timeout)
+        self.extensions = {}
+        self.doing = "connect"  # for error messages: what was asked last
+        self.record = {
+            "host": host,
+            "port": port,
+            "peer_address": None,
+            "local_address": None,
+            "helo": helo,
+            "sender": sender,
+            "recipients": self.recipients,
+            "replies": [],
+            "reply": None,
+            "verdict": None,
+            "refused_at": None,
+            "extensions": [],
+            "tls": None,
+            "message_id": None,
+            "message_size": None,
+            "bytes_sent": 0,
+            "queue_id": None,
+            "seconds": None,
+        }
+
+    def hold(self):
+        started = time.monotonic()
+        self._check_arguments()
+        try:
+            self.wire.connect(self.host, self.port, self.source_address)
+            self.record["local_address"] = self.wire.local
+            if self.script is None:
+                self._dialogue()
+                self._quit()
+            else:
+                self._play()
+            self._judge()
+        except SmtpError:
+            self._quit()
+            raise
+        except OSError as exc:
+            raise SmtpError(self._explanation(exc), self.record) from exc
+        finally:
+            self.wire.close()
+            self.record["peer_address"] = self.wire.peer
+            self.record["seconds"] = round(time.monotonic() - started, 3)
+        return self.record
+
+    def _check_arguments(self):
+        for name, value, choices in (("stop_after", self.stop_after, STOPS), ("tls", self.tls, TLS), ("sample", self.sample, SAMPLES)):
+            if value not in choices:
+                raise SmtpError(f"{name} is {value!r}, it must be one of {', '.join(choices)}")
+        if not 0 < self.port < 65536:
+            raise SmtpError(f"port is {self.port}, it must be from 1 to 65535")
+        if self.timeout <= 0:
+            raise SmtpError(f"timeout is {self.timeout}, it must be more than 0 seconds")
+        if self.script is None and self.stop_after in ("rcpt", "data") and not self.recipients:
+            raise SmtpError("recipients is empty: name at least one, or stop_after mail")
+        words = [("helo", self.helo or ""), ("sender", self.sender)] + [("recipients", each) for each in self.recipients]
+        for name, word in words:
+            if not re.fullmatch(r"[ !-;=?-~]*", word):
+                raise SmtpError(f"{name}: {word!r} cannot be sent in an SMTP command: use printable ASCII without < and >")
+
+    def _dialogue(self):
+        if not self._ask("connect") or self.stop_after == "connect":
+            return
+        if not self._say_hello():
+            return
+        if self.tls != "never" and not self._start_tls():
+            return
+        if self.stop_after == "helo":
+            return
+        message = self._message()
+        if not self._ask("mail", f"MAIL FROM:<{self.sender}>{self._mail_parameters(message)}"):
+            return
+        if self.stop_after == "mail":
+            return
+        accepted = False
+        for recipient in self.recipients:
+            accepted = self._ask("rcpt", f"RCPT TO:<{recipient}>") or accepted
+            if self.record["reply"]["code"] == 421:
+                return
+        if self.stop_after == "rcpt" or not accepted:
+            return
+        if not self._ask("data", "DATA", wanted=3):
+            return
+        self.doing = "the message"
+        stuffed = dot_stuffed(message)
+        try:
+            self.wire.send(stuffed + b".\r\n")
+            self.record["bytes_sent"] = len(stuffed)
+            self.doing = "the end of DATA"
+        except ConnectionError:
+            pass  # a server that hangs up in the middle may have said why
+        self._note("end_of_data", ".", time.monotonic())
+
+    def _play(self):
+        try:
+            for each in self.script:
+                line = {"send": each} if isinstance(each, str) else each
+                data = line["send"].encode("latin-1")
+                self.doing = repr(line["send"][:60])
+                self.wire.send(data, line.get("chunk", 0), line.get("pause", 0))
+                self.record["bytes_sent"] += len(data)
+                for _reply in range(line.get("replies", 1)):
+                    self._note("script", line["send"][:200], time.monotonic())
+        except ConnectionError:
+            pass  # to be thrown out is a result here
+        while True:
+            try:
+                self._note("script", "", time.monotonic())
+            except ConnectionError:
+                return
+
+    def _ask(self, step, command="", wanted=2):
+        """Send a command, note the reply; True if it begins with the wanted digit."""
+        self.doing = command or step
+        if command:
+            self.wire.send(command.encode("ascii") + b"\r\n")
+        return self._note(step, command, time.monotonic())["code"] // 100 == wanted
+
+    def _note(self, step, command, since):
+        lines = self.wire.reply()
+        code = int(lines[0][:3])
+        texts = [line[4:] for line in lines]
+        enhanced = _ENHANCED_CODE.match(texts[0])
+        if enhanced and enhanced.group(1)[0] == lines[0][0]:
+            enhanced_code = enhanced.group(1)
+            texts = [_ENHANCED_CODE.sub("", text, count=1) if text.startswith(enhanced_code) else text for text in texts]
+        else:
+            enhanced_code = None
+        reply = {
+            "step": step,
+            "command": command,
+            "code": code,
+            "enhanced_code": enhanced_code,
+            "text": "\n".join(texts),
+            "lines": lines,
+            "seconds": round(time.monotonic() - since, 3),
+        }
+        self.record["replies"].append(reply)
+        if step != "quit":
+            self.record["reply"] = reply
+        return reply
+
+    def _say_hello(self):
+        if not self.helo:
+            self.helo = self.record["helo"] = self._own_name()
+        self.extensions = {}  # RFC 3207 4.2: what was offered before TLS counts no more
+        if self._ask("helo", "EHLO " + self.helo):
+            lines = self.record["reply"]["text"].split("\n")[1:]
+            self.record["extensions"] = lines
+            self.extensions = {line.split(" ")[0].upper(): line for line in lines}
+            return True
+        # RFC 5321 3.2: a server may be too old for EHLO.
+        return self.record["reply"]["code"] in (500, 502) and self._ask("helo", "HELO " + self.helo)
+
+    def _own_name(self):
+        name = socket.getfqdn()
+        if "." in name and not name.startswith("localhost"):
+            return name
+        return f"[IPv6:{self.wire.local}]" if ":" in self.wire.local else f"[{self.wire.local}]"
+
+    def _start_tls(self):
+        if "STARTTLS" not in self.extensions:
+            if self.tls == "require":
+                raise SmtpError(f"{self._place()}: the server does not offer STARTTLS, and tls is require", self.record)
+            return True
+        if not self._ask("starttls", "STARTTLS"):
+            return False
+        context = ssl.create_default_context(cafile=self.ca_path)
+        if not self.validate_certs:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        self.doing = "the TLS handshake"
+        self.wire.start_tls(context, self.host)
+        cipher, _protocol, bits = self.wire.sock.cipher()
+        self.record["tls"] = {
+            "protocol": self.wire.sock.version(),
+            "cipher": cipher,
+            "bits": bits,
+            "verified": self.validate_certs,
+        }
+        return self._say_hello()
+
+    def _message(self):
+        if self.content is None:
+            domain = self.sender.rpartition("@")[2] or self.helo
+            try:
+                data = sample_message(self.sample, self.sender, self.recipients, domain, self.subject, self.headers, self.size)
+            except (ValueError, LookupError, AttributeError, TypeError) as exc:
+                raise SmtpError(f"the sample message cannot be built, check subject, headers and sender: {exc}", self.record) from exc
+        else:
+            data = crlf(self.content if isinstance(self.content, bytes) else self.content.encode("utf-8"))
+        self.record["message_size"] = len(data)
+        header = data.partition(b"\r\n\r\n")[0]
+        self.record["message_id"] = email.parser.BytesHeaderParser().parsebytes(header).get("Message-ID")
+        return data
+
+    def _mail_parameters(self, message):
+        parameters = ""
+        if "SIZE" in self.extensions:
+            parameters += f" SIZE={len(message)}"
+        if "8BITMIME" in self.extensions and not message.isascii():
+            parameters += " BODY=8BITMIME"
+        return parameters
+
+    def _quit(self):
+        """Leave politely. Everything has been said by now: a server that does not answer this is no error."""
+        self.wire.deadline = min(self.wire.deadline, time.monotonic() + _QUIT_SECONDS)
+        try:
+            self._ask("quit", "QUIT")
+        except OSError:
+            pass
+
+    def _judge(self):
+        """``accepted`` if the last step asked for was; a refusal is final (5xx) or, as Postfix says, deferred (4xx)."""
+        reply = self.record["reply"]
+        if not reply or reply["step"] == "script":
+            return
+        asked = [each for each in self.record["replies"] if each["step"] == "rcpt"]
+        if reply["step"] != "rcpt":
+            asked = [reply]
+        classes = {each["code"] // 100 for each in asked}
+        if classes & {2, 3}:
+            self.record["verdict"] = "accepted"
+        else:
+            self.record["verdict"] = "deferred" if 4 in classes else "refused"
+            self.record["refused_at"] = reply["step"]
+        queued = _QUEUE_ID.search(reply["text"])
+        if queued:
+            self.record["queue_id"] = queued.group(1)
+
+    def _place(self):
+        address = f"[{self.wire.peer}]" if self.wire.peer not in (None, self.host) else ""
+        return f"{self.host}{address}:{self.port}"
+
+    def _explanation(self, exc):
+        """One sentence: where, at which step, what happened; and one: what to do about it."""
+        if isinstance(exc, socket.gaierror):
+            cause, way_out = "the name does not resolve", "Check the host name, or give its address"
+        elif isinstance(exc, ConnectionRefusedError):
+            cause, way_out = "connection refused", "Check that the mail server runs and listens on this port"
+        elif isinstance(exc, (ConnectionError, ssl.SSLEOFError)):
+            cause, way_out = "the server dropped the connection", "Its log says why"
+        elif isinstance(exc, TimeoutError):
+            cause = f"no answer within the timeout of {self.timeout:g} seconds"
+            way_out = ("Check the address, and whether a firewall is in the way" if not self.record["replies"]
+                       else "Look into the server's log, or give it more time")
+        elif isinstance(exc, ssl.SSLCertVerificationError):
+            cause = f"its certificate is not trusted: {exc.verify_message}"
+            way_out = "Give the issuer's certificate as ca_path, or set validate_certs to false"
+        elif isinstance(exc, ssl.SSLError):
+            cause, way_out = f"TLS failed: {exc.reason or exc}", "Look into the server's log, or set tls to never"
+        elif isinstance(exc, _NoSMTP):
+            cause, way_out = str(exc), "Check host and port"
+        elif exc.errno == errno.EADDRNOTAVAIL and self.source_address:
+            cause = f"cannot connect from {self.source_address}"
+            way_out = "Give an address of this machine as source_address"
+        elif isinstance(exc, FileNotFoundError) and self.ca_path:
+            cause, way_out = f"ca_path {self.ca_path} does not exist", "Give a file of PEM certificates"
+        else:
+            cause, way_out = str(exc), "Check the address, and the way to it from here"
+        return f"{self._place()}, at {self.doing}: {cause}. {way_out}."
+
+
+def main():
+    text = sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read()
+    try:
+        result = converse(**json.loads(text))
+    except SmtpError as exc:
+        result = dict(exc.result, error=str(exc))
+    json.dump(result, sys.stdout)
+    sys.stdout.write("\n")
+    return 1 if "error" in result else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,307 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: site
+short_description: Validates the data model of an antispam gateway and derives every role's settings from it
+version_added: 0.1.0
+description:
+  - Checks what an administrator wrote about a site, and the host that is to become its gateway, before anything is changed.
+  - Returns the tables, networks and limits that the roles of this collection use. It only reads.
+  - All mistakes are reported together, each with the variable, the cause and the way out.
+options:
+  hostname:
+    description: Fully qualified name of the gateway.
+    type: str
+    required: true
+  domains:
+    description: The relay domains.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The domain.
+        type: str
+        required: true
+      next_hop:
+        description: Where its mail goes, as in transport(5), without the transport.
+        type: str
+        required: true
+      verify_recipients:
+        description: Let Postfix ask the next hop whether a recipient exists, see ADDRESS_VERIFICATION_README.
+        type: bool
+        default: false
+  recipients:
+    description: Valid recipient addresses, or V(@domain) for every address of a domain.
+    type: list
+    elements: str
+    default: []
+  postmaster:
+    description: Where mail for postmaster and abuse goes.
+    type: str
+    required: true
+  trusted_networks:
+    description: Networks in CIDR notation whose hosts may relay to the world.
+    type: list
+    elements: str
+    default: []
+  aliases:
+    description: Addresses that are delivered as other addresses, a dictionary of address to list of addresses.
+    type: dict
+    default: {}
+  sender_scores:
+    description: Points that amavis adds for an envelope sender, a dictionary of key to number.
+    type: dict
+    default: {}
+  message_size_limit:
+    description: Largest message the front listener takes, in bytes.
+    type: int
+    default: 52428800
+  limits:
+    description: Limits that are not to be derived, a dictionary of name to number.
+    type: dict
+    default: {}
+  official_databases:
+    description: Whether clamd loads the official databases, which decides its memory.
+    type: bool
+    default: true
+  accept_debian12:
+    description: Accept Debian 12, whose Postfix a client can crash, see trap in the C(gateway) role's README.
+    type: bool
+    default: false
+  files:
+    description: Files that must be readable on the host, a dictionary of variable name to path; an empty path is not checked.
+    type: dict
+    default: {}
+  variables:
+    description: Names of the variables that are set for the host, to be compared with O(known_variables).
+    type: list
+    elements: str
+    default: []
+  known_variables:
+    description: Names of the variables that the roles know.
+    type: list
+    elements: str
+    default: []
+  reserved_prefixes:
+    description: Prefixes under which an unknown variable is an error.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode:
+    support: full
+    description: The module only reads.
+  diff_mode:
+    support: none
+    description: Nothing is changed, so there is no difference to show.
+author:
+  - The antispam.gateway maintainers (@antispam)
+seealso:
+  - name: transport(5)
+    description: How a next hop is written.
+    link: https://www.postfix.org/transport.5.html
+"""
+
+EXAMPLES = r"""
+- name: Look at a site before anything is changed
+  antispam.gateway.site:
+    hostname: mx1.example.com
+    domains:
+      - name: example.com
+        next_hop: "[mail.inside.example.com]"
+    recipients: [alice@example.com]
+    postmaster: alice@example.com
+  register: site
+"""
+
+RETURN = r"""
+debian:
+  description: The major version of Debian on the host.
+  returned: success
+  type: str
+site:
+  description: What the roles derive their settings from.
+  returned: success
+  type: dict
+  contains:
+    hostname:
+      description: The name in canonical form.
+      type: str
+    postmaster:
+      description: The address in canonical form.
+      type: str
+    domains:
+      description: The relay domains, sorted.
+      type: list
+      elements: str
+    trusted_networks:
+      description: The trusted networks, sorted as given, without brackets.
+      type: list
+      elements: str
+    postfix_networks:
+      description: The trusted networks as mynetworks wants them.
+      type: list
+      elements: str
+    tables:
+      description: Postfix tables by name (relay_domains, transport, verify_recipients, relay_recipients, virtual, aliases).
+      type: dict
+    sender_scores:
+      description: amavis keys with their points.
+      type: dict
+    limits:
+      description: The one set of limits.
+      type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _host, _limits, _site
+
+SUPPORTED = {("debian", "13"), ("debian", "12")}
+# What may hold each port without being in the way: the services this collection sets up.
+OWNERS = {25: ("postfix.service", "master"), 10024: ("amavis.service", "/usr/sbin/amavi"), 10025: ("postfix.service", "master")}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "hostname": {"type": "str", "required": True},
+            "domains": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "next_hop": {"type": "str", "required": True},
+                    "verify_recipients": {"type": "bool", "default": False},
+                },
+            },
+            "recipients": {"type": "list", "elements": "str", "default": []},
+            "postmaster": {"type": "str", "required": True},
+            "trusted_networks": {"type": "list", "elements": "str", "default": []},
+            "aliases": {"type": "dict", "default": {}},
+            "sender_scores": {"type": "dict", "default": {}},
+            "message_size_limit": {"type": "int", "default": 52428800},
+            "limits": {"type": "dict", "default": {}},
+            "official_databases": {"type": "bool", "default": True},
+            "accept_debian12": {"type": "bool", "default": False},
+            "files": {"type": "dict", "default": {}},
+            "variables": {"type": "list", "elements": "str", "default": []},
+            "known_variables": {"type": "list", "elements": "str", "default": []},
+            "reserved_prefixes": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    problems = _site.unknown_variables(options["variables"], options["known_variables"], options["reserved_prefixes"])
+    site = _site.Site(
+        options["hostname"],
+        options["domains"],
+        options["recipients"],
+        options["postmaster"],
+        options["trusted_networks"],
+        options["aliases"],
+        options["sender_scores"],
+    )
+    problems += site.problems
+    problems += platform_problems(options["accept_debian12"])
+    problems += host_problems(module, options["files"])
+    found, warnings = next_hop_problems(site)
+    problems += found
+    limits = {}
+    try:
+        limits = _limits.derive(_host.cpus(), _host.memory_mib(), options["message_size_limit"], options["official_databases"], options["limits"])
+    except _limits.Contradiction as contradiction:
+        problems.append(f"gateway_limits: {contradiction}")
+
+    for warning in warnings:
+        module.warn(warning)
+    if problems:
+        count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        module.fail_json(msg=f"Nothing was changed: the site has {count}.\n" + "\n".join(f"- {problem}" for problem in problems), problems=problems)
+    module.exit_json(
+        changed=False,
+        debian=_host.os_release()[1],
+        site={
+            "hostname": site.hostname,
+            "postmaster": site.postmaster,
+            "domains": sorted(site.domains),
+            "trusted_networks": [str(net) for net in site.trusted_networks],
+            "postfix_networks": [_addresses.postfix_network(net) for net in site.trusted_networks],
+            "tables": {
+                "relay_domains": site.relay_domains(),
+                "transport": site.transport(),
+                "verify_recipients": site.verify_recipients(),
+                "relay_recipients": site.relay_recipients(),
+                "virtual": site.virtual(),
+                "aliases": site.system_aliases(),
+            },
+            "sender_scores": site.sender_scores,
+            "limits": limits,
+        },
+    )
+
+
+def platform_problems(accept_debian12):
+    release = _host.os_release()
+    if release not in SUPPORTED:
+        return [f"operating system: {' '.join(release)} is not supported; use Debian 13"]
+    if release == ("debian", "12") and not accept_debian12:
+        return [
+            "operating system: Debian 12 carries Postfix 3.7, whose smtpd any client can crash in smtpd_proxy_filter with one line"
+            " that begins with 'From ' and is longer than 2048 bytes; use Debian 13,"
+            " or set gateway_accept_debian12_postfix_panic: true to accept this"
+        ]
+    return []
+
+
+def host_problems(module, files):
+    problems = []
+    others = _host.installed(_host.OTHER_MTAS)
+    if others:
+        problems.append(f"another MTA is installed ({', '.join(others)}), which installing Postfix would remove; move its mail away and remove it first")
+    for port, (unit, process) in OWNERS.items():
+        owner = _host.listener(port)
+        if owner == _host.UNKNOWN and module.run_command(["systemctl", "--quiet", "is-active", unit])[0] == 0:
+            continue
+        if owner and not owner.startswith(process):
+            problems.append(f"port {port} is taken by {owner}; stop it or move it to another port")
+    for variable, path in sorted(files.items()):
+        if not path:
+            continue
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            problems.append(f"{variable}: {path} cannot be read on the gateway ({error.strerror}); put it there first")
+    return problems
+
+
+def next_hop_problems(site):
+    problems, warnings = [], []
+    own = _host.own_addresses(site.hostname) if site.hostname else set()
+    seen = set()
+    for variable, host, port, bracketed in site.next_hops:
+        if (host, port) in seen:
+            continue
+        seen.add((host, port))
+        problem, warning, addresses = _host.reach(host, port)
+        if problem and bracketed:
+            problems.append(f"{variable}: {problem}; correct the name or its DNS record")
+        elif problem:
+            # Without brackets Postfix asks for MX records first, which the resolver library cannot.
+            warnings.append(f"{variable}: {problem}; that is right only if it has MX records")
+        elif port == 25 and addresses & own:
+            problems.append(f"{variable}: {host} is this gateway itself, so mail would loop; name the internal mail server")
+        elif warning:
+            warnings.append(f"{variable}: {warning}")
+    return problems, warnings
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An SMTP server for unit tests: it answers as told, and remembers what it was told."""
+
+from __future__ import annotations
+
+import socketserver
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+ANSWERS = {
+    "connect": "220 fake.example.net ESMTP",
+    "EHLO": "250-fake.example.net greets you\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250 ENHANCEDSTATUSCODES",
+    "HELO": "250 fake.example.net",
+    "STARTTLS": "220 2.0.0 Ready to start TLS",
+    "MAIL": "250 2.1.0 Ok",
+    "RCPT": "250 2.1.5 Ok",
+    "DATA": "354 End data with <CR><LF>.<CR><LF>",
+    "end_of_data": "250 2.0.0 Ok: queued as 4dVbQ60Jm2z1J",
+    "QUIT": "221 2.0.0 Bye",
+}
+
+# Answers that are none.
+DROP = object()
+SILENCE = object()
+
+
+class SmtpServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Session)
+        self.port = self.server_address[1]
+        self.answers = dict(ANSWERS)
+        self.certificate = None
+        self.commands = []
+        self.data = b""
+        self.ended = threading.Event()
+
+    @property
+    def verbs(self):
+        return [command.split(" ")[0] for command in self.commands]
+
+    def handle_error(self, request, client_address):
+        """A client that goes away is what some tests are about."""
+
+
+class _Session(socketserver.StreamRequestHandler):
+    def handle(self):
+        if not self.answer("connect"):
+            return
+        while line := self.rfile.readline():
+            command = line.rstrip(b"\r\n").decode("latin-1")
+            self.server.commands.append(command)
+            verb = command.split(" ")[0]
+            if not self.answer(verb):
+                return
+            if verb == "STARTTLS":
+                self.start_tls()
+            if verb == "DATA" and str(self.server.answers["DATA"]).startswith("354") and not self.take_message():
+                return
+
+    def finish(self):
+        super().finish()
+        self.server.ended.set()
+
+    def answer(self, step):
+        """Send the answer; False if the connection is to be closed."""
+        answer = self.server.answers.get(step, "500 5.5.2 Error: command not recognized")
+        if isinstance(answer, list):
+            answer = answer.pop(0)
+        if answer is SILENCE:
+            self.rfile.read()  # until the client has had enough
+            return False
+        if answer is DROP:
+            return False
+        self.wfile.write(answer.encode("latin-1") + b"\r\n")
+        return step != "QUIT" and not answer.startswith("421")
+
+    def start_tls(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.server.certificate)
+        self.request = context.wrap_socket(self.request, server_side=True)
+        self.setup()
+
+    def take_message(self):
+        while not self.server.data.endswith(b"\r\n.\r\n"):
+            line = self.rfile.readline()
+            if not line:
+                return False
+            self.server.data += line
+            if "in_data" in self.server.answers:
+                return self.answer("in_data")
+        return self.answer("end_of_data")
+
+
+@pytest.fixture
+def smtp_server():
+    server = SmtpServer()
+    server.DROP, server.SILENCE = DROP, SILENCE
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for localhost, with its key, in one file."""
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", path, "-out", path.with_suffix(".crt")],
+        check=True, capture_output=True,
+    )
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.antispam.gateway.plugins.filter.prove_report import prove_report
+
+RELAY = {"what": "relay attempt", "promise": {"step": "rcpt", "code": 554, "enhanced_code": "5.7.1"}, "trusted_may": True}
+SPAM = {"what": "GTUBE (spam)", "promise": {"step": "end_of_data", "code": 554, "enhanced_code": "5.7.0", "text": "spam"}}
+
+
+def conversation(case, code, enhanced_code, text="Ok", step=None, local_address="203.0.113.20"):
+    reply = {"step": step or case["promise"]["step"], "code": code, "enhanced_code": enhanced_code, "text": text, "seconds": 0.25}
+    verdict = {2: "accepted", 4: "deferred", 5: "refused"}[code // 100]
+    return {
+        "item": case,
+        "host": "mx1.example.com",
+        "port": 25,
+        "peer_address": "203.0.113.10",
+        "local_address": local_address,
+        "verdict": verdict,
+        "reply": reply,
+        "replies": [reply],
+        "tls": None,
+    }
+
+
+def test_the_table():
+    report = prove_report(
+        [
+            conversation(SPAM, 554, "5.7.0", "Reject, id=1-01 - SPAM"),
+            conversation(RELAY, 250, "2.1.5"),
+            {"item": {**SPAM, "what": "EICAR"}, "failed": False, "msg": "mx1.example.com[203.0.113.10]:25, at connect: connection refused."},
+        ]
+    )
+    assert report["table"] == [
+        "mx1.example.com (203.0.113.10 port 25), asked from 203.0.113.20",
+        "VERDICT  SECONDS  WHAT WAS SENT  WHAT THE GATEWAY ANSWERED",
+        "ok          0.25  GTUBE (spam)   554 5.7.0 Reject, id=1-01 - SPAM",
+        "NOT OK      0.25  relay attempt  250 2.1.5 Ok",
+        "                                 promised: 554 5.7.1 at RCPT",
+        "NOT OK            EICAR          mx1.example.com[203.0.113.10]:25, at connect: connection refused.",
+        "                                 promised: 554 5.7.0 with 'spam' at the end of DATA",
+    ]
+    assert report["not_ok"] == ["relay attempt", "EICAR"]
+
+
+@pytest.mark.parametrize(
+    ("code", "enhanced_code", "text", "step"),
+    [
+        (550, "5.7.0", "spam", "end_of_data"),
+        (554, "5.7.1", "spam", "end_of_data"),
+        (554, None, "spam", "end_of_data"),
+        (554, "5.7.0", "INFECTED", "end_of_data"),
+        (554, "5.7.0", "spam", "rcpt"),
+        (250, "2.0.0", "queued as X", "end_of_data"),
+        (451, "4.3.0", "spam", "end_of_data"),
+    ],
+)
+def test_another_reply_is_not_ok(code, enhanced_code, text, step):
+    assert prove_report([conversation(SPAM, code, enhanced_code, text, step)])["not_ok"] == ["GTUBE (spam)"]
+
+
+def test_the_reply_at_the_promised_step_counts():
+    result = conversation(RELAY, 554, "5.7.1", "Relay access denied")
+    result["replies"].append(dict(result["reply"], step="quit", code=221))
+    assert prove_report([result])["not_ok"] == []
+
+
+@pytest.mark.parametrize("local_address", ["198.51.100.25", "127.0.0.1", "::1", "2001:db8:100::25"])
+def test_a_trusted_client_may_relay(local_address):
+    report = prove_report([conversation(RELAY, 250, "2.1.5", local_address=local_address)], ["198.51.100.0/24", "[2001:db8:100::]/64"])
+    assert report["not_ok"] == []
+    assert report["table"][2].startswith("not applicable")
+
+
+@pytest.mark.parametrize("code", [450, 550])
+def test_a_trusted_client_with_another_refusal_is_not_ok(code):
+    report = prove_report([conversation(RELAY, code, None, local_address="198.51.100.25")], ["198.51.100.0/24"])
+    assert report["not_ok"] == ["relay attempt"]
+
+
+def test_only_a_row_that_says_so_excuses_a_trusted_client():
+    report = prove_report([conversation(SPAM, 250, "2.0.0", local_address="198.51.100.25")], ["198.51.100.0/24"])
+    assert report["not_ok"] == ["GTUBE (spam)"]
+
+
+def test_a_row_that_was_skipped():
+    report = prove_report([{"item": {**SPAM, "not_applicable": "no list"}, "skipped": True}])
+    assert report["not_ok"] == []
+    assert report["table"][1].split(maxsplit=4)[:2] == ["not", "applicable"]
+    assert report["table"][1].endswith("no list")
+
+
+def test_a_wrong_network():
+    with pytest.raises(AnsibleFilterError, match="trusted_networks"):
+        prove_report([], ["198.51.100.0/99"])

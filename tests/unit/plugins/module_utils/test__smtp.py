@@ -1,0 +1,534 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hashlib
+import io
+import json
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _smtp
+
+ALICE = "alice@example.com"
+BOB = "bob@example.com"
+EICAR_SHA256 = "275a021bbfb6489e54d471899f7db9d1663fc695ec2fe2a2c4538aabf651fd0f"
+GTUBE_SHA256 = "4418994365912e23b756ec7f14960f1a89230e44e6acb74de055db7c092f8b9c"
+
+
+def talk(server, **arguments):
+    arguments = {"recipients": [ALICE], "helo": "client.example.org", "timeout": 10, **arguments}
+    return _smtp.converse(host="127.0.0.1", port=server.port, **arguments)
+
+
+def steps(result):
+    return [reply["step"] for reply in result["replies"]]
+
+
+# ---- what is said and what is returned ---------------------------------------------------------------------------
+
+
+def test_a_whole_conversation_returns_every_reply(smtp_server):
+    result = talk(smtp_server, sender="sender@example.org")
+    assert steps(result) == ["connect", "helo", "mail", "rcpt", "data", "end_of_data", "quit"]
+    assert [reply["code"] for reply in result["replies"]] == [220, 250, 250, 250, 354, 250, 221]
+    assert [reply["command"] for reply in result["replies"]] == [
+        "",
+        "EHLO client.example.org",
+        f"MAIL FROM:<sender@example.org> SIZE={result['message_size']}",
+        "RCPT TO:<alice@example.com>",
+        "DATA",
+        ".",
+        "QUIT",
+    ]
+    assert result["verdict"] == "accepted"
+    assert result["refused_at"] is None
+    assert result["queue_id"] == "4dVbQ60Jm2z1J"
+    assert result["reply"] == result["replies"][5]
+    assert result["local_address"] == result["peer_address"] == "127.0.0.1"
+    assert result["message_id"].encode() in smtp_server.data
+    assert result["bytes_sent"] == result["message_size"] == len(smtp_server.data) - len(b".\r\n")
+
+
+def test_a_reply_of_several_lines_is_kept_whole(smtp_server):
+    smtp_server.answers["RCPT"] = "550-5.1.1 The address does not exist.\r\n550 5.1.1 Ask postmaster@example.com"
+    reply = talk(smtp_server)["reply"]
+    assert reply["text"] == "The address does not exist.\nAsk postmaster@example.com"
+    assert reply["lines"] == ["550-5.1.1 The address does not exist.", "550 5.1.1 Ask postmaster@example.com"]
+    assert (reply["code"], reply["enhanced_code"]) == (550, "5.1.1")
+
+
+def test_the_extensions_are_returned(smtp_server):
+    assert talk(smtp_server, stop_after="helo")["extensions"] == ["PIPELINING", "SIZE 52428800", "ENHANCEDSTATUSCODES"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "enhanced_code", "text"),
+    [
+        ("250 2.1.5 Ok", "2.1.5", "Ok"),
+        ("550 5.7.1", "5.7.1", ""),
+        ("550 5.123.456 Far out", "5.123.456", "Far out"),
+        ("550 No such user", None, "No such user"),
+        ("550 5.1.1.1 is not a status code", None, "5.1.1.1 is not a status code"),
+        ("550 2.0.0 of another class", None, "2.0.0 of another class"),
+        ("250", None, ""),
+    ],
+)
+def test_enhanced_codes(smtp_server, answer, enhanced_code, text):
+    smtp_server.answers["RCPT"] = answer
+    reply = talk(smtp_server, stop_after="rcpt")["reply"]
+    assert (reply["enhanced_code"], reply["text"]) == (enhanced_code, text)
+
+
+def test_the_null_sender(smtp_server):
+    talk(smtp_server, sender="")
+    assert smtp_server.commands[1].startswith("MAIL FROM:<> SIZE=")
+
+
+def test_size_is_announced_only_if_the_server_offers_it(smtp_server):
+    smtp_server.answers["EHLO"] = "250 fake.example.net"
+    talk(smtp_server, sender="sender@example.org")
+    assert smtp_server.commands[1] == "MAIL FROM:<sender@example.org>"
+
+
+def test_eight_bit_text_is_announced(smtp_server):
+    smtp_server.answers["EHLO"] = "250-fake.example.net\r\n250 8BITMIME"
+    talk(smtp_server, content="Subject: x\n\nÄpfel\n")
+    assert smtp_server.commands[1] == "MAIL FROM:<> BODY=8BITMIME"
+
+
+def test_a_server_without_ehlo_is_greeted_with_helo(smtp_server):
+    smtp_server.answers["EHLO"] = "502 5.5.1 Not implemented"
+    result = talk(smtp_server)
+    assert result["verdict"] == "accepted"
+    assert smtp_server.verbs[:2] == ["EHLO", "HELO"]
+
+
+def test_without_a_name_the_address_greets(smtp_server, monkeypatch):
+    monkeypatch.setattr(socket, "getfqdn", lambda: "laptop")
+    assert talk(smtp_server, helo=None, stop_after="helo")["helo"] == "[127.0.0.1]"
+    assert smtp_server.commands[0] == "EHLO [127.0.0.1]"
+
+
+def test_the_source_address_is_used(smtp_server):
+    assert talk(smtp_server, source_address="127.0.0.9", stop_after="connect")["local_address"] == "127.0.0.9"
+
+
+# ---- refusals: where the conversation ends -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "answers", "said"),
+    [
+        ("connect", {"connect": "554 5.7.1 Go away"}, ["QUIT"]),
+        ("helo", {"EHLO": "550 5.7.1 Not you"}, ["EHLO", "QUIT"]),
+        ("mail", {"MAIL": "552 5.3.4 Too large"}, ["EHLO", "MAIL", "QUIT"]),
+        ("rcpt", {"RCPT": "550 5.1.1 Unknown"}, ["EHLO", "MAIL", "RCPT", "QUIT"]),
+        ("data", {"DATA": "554 5.5.1 No"}, ["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]),
+        ("end_of_data", {"end_of_data": "554 5.7.0 Reject, id=1-01 - spam"}, ["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]),
+    ],
+)
+def test_a_refusal_ends_the_conversation_with_quit(smtp_server, step, answers, said):
+    smtp_server.answers.update(answers)
+    result = talk(smtp_server)
+    assert (result["verdict"], result["refused_at"]) == ("refused", step)
+    assert result["reply"]["step"] == step
+    assert smtp_server.verbs == said
+    assert result["queue_id"] is None
+
+
+def test_4xx_is_deferred(smtp_server):
+    smtp_server.answers["end_of_data"] = "451 4.3.0 Try again later"
+    result = talk(smtp_server)
+    assert (result["verdict"], result["refused_at"]) == ("deferred", "end_of_data")
+
+
+def test_one_accepted_recipient_is_enough(smtp_server):
+    smtp_server.answers["RCPT"] = ["550 5.1.1 Unknown", "250 2.1.5 Ok"]
+    result = talk(smtp_server, recipients=[ALICE, BOB])
+    assert result["verdict"] == "accepted"
+    assert smtp_server.verbs.count("RCPT") == 2
+
+
+def test_one_deferred_recipient_defers_the_message(smtp_server):
+    smtp_server.answers["RCPT"] = ["450 4.1.1 Later", "550 5.1.1 Unknown"]
+    result = talk(smtp_server, recipients=[ALICE, BOB])
+    assert (result["verdict"], result["refused_at"]) == ("deferred", "rcpt")
+    assert "DATA" not in smtp_server.verbs
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "said"),
+    [
+        ("connect", ["QUIT"]),
+        ("helo", ["EHLO", "QUIT"]),
+        ("mail", ["EHLO", "MAIL", "QUIT"]),
+        ("rcpt", ["EHLO", "MAIL", "RCPT", "QUIT"]),
+    ],
+)
+def test_stop_after_never_reaches_data(smtp_server, stop_after, said):
+    result = talk(smtp_server, stop_after=stop_after)
+    assert result["verdict"] == "accepted"
+    assert smtp_server.verbs == said
+    assert result["bytes_sent"] == 0
+
+
+def test_421_ends_the_list_of_recipients(smtp_server):
+    smtp_server.answers["RCPT"] = ["421 4.3.2 Shutting down"]
+    result = talk(smtp_server, recipients=[ALICE, BOB])
+    assert (result["verdict"], result["refused_at"]) == ("deferred", "rcpt")
+
+
+# ---- failures ----------------------------------------------------------------------------------------------------
+
+
+def test_no_server(smtp_server):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with pytest.raises(_smtp.SmtpError, match=rf"^127\.0\.0\.1:{port}, at connect: connection refused\. Check"):
+            _smtp.converse(host="127.0.0.1", port=port, recipients=[ALICE])
+
+
+def test_a_failure_names_the_address_that_was_tried(smtp_server):
+    smtp_server.answers["EHLO"] = smtp_server.DROP
+    with pytest.raises(_smtp.SmtpError, match=rf"^localhost\[127\.0\.0\.1\]:{smtp_server.port}, at EHLO "):
+        _smtp.converse(host="localhost", port=smtp_server.port, recipients=[ALICE], timeout=10)
+
+
+def test_an_address_that_hangs_leaves_time_for_the_next(smtp_server, monkeypatch):
+    entry = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as hanging:
+        # The queue of this listener is full: the kernel leaves any further connection without an answer.
+        waiting = [socket.socket() for _each in range(3)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(hanging.getsockname())
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_named: [(*entry, hanging.getsockname()), (*entry, smtp_server.server_address)])
+        result = talk(smtp_server, timeout=2)
+        for client in waiting:
+            client.close()
+    assert result["verdict"] == "accepted"
+    assert result["seconds"] >= 1
+
+
+def test_an_unknown_name():
+    with pytest.raises(_smtp.SmtpError, match=r"^gateway\.invalid:25, at connect: the name does not resolve\. Check"):
+        _smtp.converse(host="gateway.invalid", recipients=[ALICE])
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(_smtp.SmtpError, match="the name does not resolve"):
+        _smtp.converse(host="mx1..example.com", recipients=[ALICE])
+
+
+def test_a_source_address_of_another_machine(smtp_server):
+    with pytest.raises(_smtp.SmtpError, match=r"cannot connect from 192\.0\.2\.77\. Give an address of this machine"):
+        talk(smtp_server, source_address="192.0.2.77")
+
+
+@pytest.mark.parametrize(
+    ("step", "at"),
+    [("connect", "connect"), ("MAIL", "MAIL FROM:<>"), ("RCPT", "RCPT TO:<alice@example.com>"), ("end_of_data", "the end of DATA")],
+)
+def test_a_dropped_connection(smtp_server, step, at):
+    smtp_server.answers[step] = smtp_server.DROP
+    with pytest.raises(_smtp.SmtpError) as caught:
+        talk(smtp_server)
+    assert f":{smtp_server.port}, at {at}" in str(caught.value)
+    assert "the server dropped the connection. Its log says why." in str(caught.value)
+    assert caught.value.result["verdict"] is None
+
+
+def test_the_replies_before_a_failure_are_kept(smtp_server):
+    smtp_server.answers["DATA"] = smtp_server.DROP
+    with pytest.raises(_smtp.SmtpError) as caught:
+        talk(smtp_server)
+    assert steps(caught.value.result) == ["connect", "helo", "mail", "rcpt"]
+
+
+def test_what_a_server_says_in_the_middle_of_a_message_is_kept(smtp_server):
+    smtp_server.answers["in_data"] = "421 4.3.0 Shutting down"
+    result = talk(smtp_server, sample="oversize", size=20_000_000)
+    assert (result["verdict"], result["refused_at"]) == ("deferred", "end_of_data")
+    assert result["bytes_sent"] == 0
+
+
+@pytest.mark.parametrize("step", ["connect", "EHLO", "end_of_data"])
+def test_the_timeout_is_for_the_whole_conversation(smtp_server, step):
+    smtp_server.answers[step] = smtp_server.SILENCE
+    started = time.monotonic()
+    with pytest.raises(_smtp.SmtpError, match=r"no answer within the timeout of 0\.5 seconds"):
+        talk(smtp_server, timeout=0.5)
+    assert time.monotonic() - started < 5
+
+
+def test_a_server_that_never_ends_its_answer(smtp_server):
+    smtp_server.answers["connect"] = "220-more\r\n" * 9000 + "220 at last"
+    with pytest.raises(_smtp.SmtpError, match="does not speak SMTP"):
+        talk(smtp_server)
+
+
+def test_another_protocol(smtp_server):
+    smtp_server.answers["connect"] = "SSH-2.0-OpenSSH_9.2"
+    with pytest.raises(_smtp.SmtpError, match=r"it does not speak SMTP: it answered 'SSH-2\.0-OpenSSH_9\.2'\. Check host and port"):
+        talk(smtp_server)
+
+
+def test_a_server_that_is_silent_at_quit_is_no_failure(smtp_server):
+    smtp_server.answers["QUIT"] = smtp_server.DROP
+    assert talk(smtp_server)["verdict"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"recipients": ["alice@example.com>\r\nDATA"]},
+        {"recipients": ["älice@example.com"]},
+        {"sender": "x> SIZE=1"},
+        {"helo": "client\nRSET"},
+        {"recipients": []},
+        {"stop_after": "quit"},
+        {"tls": "sometimes"},
+        {"sample": "ham"},
+        {"timeout": 0},
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_said(smtp_server, arguments):
+    with pytest.raises(_smtp.SmtpError, match=next(iter(arguments))):
+        talk(smtp_server, **arguments)
+    assert not smtp_server.commands
+
+
+def test_a_newline_in_a_header_is_refused(smtp_server):
+    with pytest.raises(_smtp.SmtpError, match="check subject, headers and sender"):
+        talk(smtp_server, subject="x\r\nBcc: bob@example.com")
+    assert "MAIL" not in smtp_server.verbs
+
+
+# ---- TLS ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tls_server(smtp_server, certificate):
+    smtp_server.certificate = certificate
+    smtp_server.answers["EHLO"] = "250-fake.example.net\r\n250 STARTTLS"
+    return smtp_server
+
+
+def test_starttls_is_used_when_it_is_offered(tls_server):
+    result = talk(tls_server)
+    assert result["verdict"] == "accepted"
+    assert steps(result)[:4] == ["connect", "helo", "starttls", "helo"]
+    assert result["tls"]["protocol"] in ("TLSv1.2", "TLSv1.3")
+    assert result["tls"]["cipher"]
+    assert result["tls"]["verified"] is False
+
+
+def test_tls_never(tls_server):
+    result = talk(tls_server, tls="never")
+    assert result["tls"] is None
+    assert "STARTTLS" not in tls_server.verbs
+
+
+def test_tls_may_without_an_offer(smtp_server):
+    result = talk(smtp_server, tls="may")
+    assert (result["verdict"], result["tls"]) == ("accepted", None)
+
+
+def test_tls_require_without_an_offer(smtp_server):
+    with pytest.raises(_smtp.SmtpError, match="does not offer STARTTLS"):
+        talk(smtp_server, tls="require")
+    assert smtp_server.verbs == ["EHLO", "QUIT"]
+
+
+def test_a_certificate_is_verified_on_demand(tls_server, certificate):
+    result = _smtp.converse(host="localhost", port=tls_server.port, recipients=[ALICE], validate_certs=True, ca_path=str(certificate), timeout=10)
+    assert result["tls"]["verified"] is True
+
+
+def test_an_untrusted_certificate_is_refused_on_demand(tls_server):
+    with pytest.raises(_smtp.SmtpError, match="at the TLS handshake: its certificate is not trusted: .* ca_path"):
+        talk(tls_server, validate_certs=True)
+    assert "MAIL" not in tls_server.verbs
+
+
+def test_a_missing_ca_file(tls_server):
+    with pytest.raises(_smtp.SmtpError, match="ca_path /nonexistent.pem does not exist"):
+        talk(tls_server, validate_certs=True, ca_path="/nonexistent.pem")
+
+
+def test_starttls_refused(tls_server):
+    tls_server.answers["STARTTLS"] = "454 4.7.0 TLS not available"
+    result = talk(tls_server)
+    assert (result["verdict"], result["refused_at"]) == ("deferred", "starttls")
+
+
+def test_what_was_offered_before_tls_counts_no_more(tls_server):
+    tls_server.answers["EHLO"] = ["250-fake.example.net\r\n250-SIZE 1000000\r\n250 STARTTLS", "502 5.5.1 Not implemented"]
+    assert talk(tls_server)["verdict"] == "accepted"
+    assert "MAIL FROM:<>" in tls_server.commands
+
+
+def test_clear_text_after_starttls_is_not_taken_for_an_answer(tls_server):
+    tls_server.answers["STARTTLS"] = "220 2.0.0 Ready\r\n250 2.0.0 injected"
+    with pytest.raises(_smtp.SmtpError, match="in clear text after its answer to STARTTLS"):
+        talk(tls_server)
+
+
+# ---- messages ----------------------------------------------------------------------------------------------------
+
+
+def parsed(sample, **arguments):
+    data = _smtp.sample_message(sample, "sender@example.org", [ALICE], "example.org", **arguments)
+    return data, email.message_from_bytes(data, policy=email.policy.default)
+
+
+@pytest.mark.parametrize("sample", ["clean", "gtube", "eicar", "eicar_zip"])
+def test_samples_are_well_formed(sample):
+    data, message = parsed(sample)
+    assert not message.defects
+    for name in ("Date", "Message-ID", "From", "To", "Subject", "MIME-Version", "Content-Type"):
+        assert message[name], name
+    assert message["From"] == "sender@example.org"
+    assert message["To"] == ALICE
+    assert data.endswith(b"\r\n")
+    assert b"\n" not in data.replace(b"\r\n", b"")
+    assert max(map(len, data.split(b"\r\n"))) <= 998
+
+
+def test_a_sample_of_the_null_sender_has_an_author():
+    data = _smtp.sample_message("clean", "", [ALICE], "client.example.org")
+    assert email.message_from_bytes(data)["From"] == "MAILER-DAEMON@client.example.org"
+
+
+def test_the_clean_sample_has_neither_test_string():
+    data, message = parsed("clean")
+    assert b"GTUBE" not in data
+    assert b"EICAR" not in data
+    assert not message.is_multipart()
+
+
+def test_gtube_is_the_one_that_spam_filters_know():
+    assert hashlib.sha256(_smtp.GTUBE.encode()).hexdigest() == GTUBE_SHA256
+    assert _smtp.GTUBE in parsed("gtube")[1].get_content().splitlines()
+
+
+def test_eicar_is_the_one_that_virus_scanners_know():
+    (attachment,) = parsed("eicar")[1].iter_attachments()
+    assert hashlib.sha256(attachment.get_content()).hexdigest() == EICAR_SHA256
+
+
+def test_the_zip_holds_eicar_compressed():
+    (attachment,) = parsed("eicar_zip")[1].iter_attachments()
+    assert attachment.get_content_type() == "application/zip"
+    assert _smtp.EICAR.encode() not in attachment.get_content()
+    with zipfile.ZipFile(io.BytesIO(attachment.get_content())) as archive:
+        (name,) = archive.namelist()
+        assert hashlib.sha256(archive.read(name)).hexdigest() == EICAR_SHA256
+
+
+@pytest.mark.parametrize("size", [2000, 2001, 2063, 2064, 100000])
+def test_oversize_is_as_large_as_asked(size):
+    data = parsed("oversize", size=size)[0]
+    assert len(data) == size
+    assert data.endswith(b"\r\n")
+    assert max(map(len, data.split(b"\r\n"))) <= 998
+
+
+def test_headers_are_added_and_replaced():
+    message = parsed("clean", subject="Hello", headers={"X-Test": 1, "From": "other@example.net"})[1]
+    assert message["Subject"] == "Hello"
+    assert message["X-Test"] == "1"
+    assert message.get_all("From") == ["other@example.net"]
+
+
+def test_the_size_is_announced_before_anything_is_sent(smtp_server):
+    smtp_server.answers["MAIL"] = "552 5.3.4 Message size exceeds fixed limit"
+    result = talk(smtp_server, sample="oversize", size=60000)
+    assert smtp_server.commands[1] == "MAIL FROM:<> SIZE=60000"
+    assert (result["refused_at"], result["bytes_sent"]) == ("mail", 0)
+
+
+def test_dots_are_stuffed_and_lines_end_with_crlf(smtp_server):
+    content = "Message-ID: <1@example.org>\nSubject: dots\n\n.\n..two\r\nmiddle . dot\r.end"
+    result = talk(smtp_server, content=content)
+    assert smtp_server.data == b"Message-ID: <1@example.org>\r\nSubject: dots\r\n\r\n..\r\n...two\r\nmiddle . dot\r\n..end\r\n.\r\n"
+    assert result["message_id"] == "<1@example.org>"
+    assert result["message_size"] == result["bytes_sent"] - 3  # without the dots that were stuffed
+    assert result["verdict"] == "accepted"
+
+
+def test_the_time_of_the_verdict_is_measured(smtp_server):
+    result = talk(smtp_server)
+    assert 0 <= result["reply"]["seconds"] <= result["seconds"] < 10
+
+
+# ---- scripts: what no honest client would do ---------------------------------------------------------------------
+
+
+def test_a_script_is_sent_as_it_is(smtp_server):
+    body = "Subject: x\r\n\r\nfirst\n.\n\xff\r\n.\r\n"
+    result = talk(smtp_server, script=["", "EHLO c.example.org\r\n", "MAIL FROM:<>\r\n", "RCPT TO:<a@example.com>\r\n", "DATA\r\n", body, "QUIT\r\n"])
+    assert smtp_server.data == body.encode("latin-1")
+    assert [reply["code"] for reply in result["replies"]] == [220, 250, 250, 250, 354, 250, 221]
+    assert result["verdict"] is None
+
+
+def test_a_script_may_talk_before_its_turn(smtp_server):
+    result = talk(smtp_server, script=[{"send": "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.com>\r\nQUIT\r\n", "replies": 0}])
+    assert smtp_server.verbs == ["EHLO", "MAIL", "RCPT", "QUIT"]
+    assert [reply["code"] for reply in result["replies"]] == [220, 250, 250, 250, 221]
+
+
+def test_a_script_that_is_thrown_out_is_a_result(smtp_server):
+    smtp_server.answers["MAIL"] = "421 4.7.0 Improper use of SMTP command pipelining"
+    result = talk(smtp_server, script=["", "EHLO c\r\n", "MAIL FROM:<>\r\n", "RCPT TO:<a@example.com>\r\n", "QUIT\r\n"])
+    assert [reply["code"] for reply in result["replies"]] == [220, 250, 421]
+
+
+def test_a_script_may_send_slowly(smtp_server):
+    started = time.monotonic()
+    talk(smtp_server, script=["", {"send": "EHLO c\r\n", "chunk": 2, "pause": 0.05}, "QUIT\r\n"])
+    assert smtp_server.commands[0] == "EHLO c"
+    assert time.monotonic() - started >= 4 * 0.05
+
+
+def test_a_slow_script_keeps_the_deadline(smtp_server):
+    started = time.monotonic()
+    with pytest.raises(_smtp.SmtpError, match="no answer within"):
+        talk(smtp_server, timeout=0.3, script=["", {"send": "EHLO c\r\n", "chunk": 1, "pause": 30}])
+    assert time.monotonic() - started < 5
+
+
+# ---- alone -------------------------------------------------------------------------------------------------------
+
+
+def run_alone(arguments, **options):
+    return subprocess.run([sys.executable, "-I", *arguments], capture_output=True, text=True, check=False, timeout=30, **options)
+
+
+def test_it_runs_without_ansible(smtp_server):
+    with open(_smtp.__file__, encoding="utf-8") as file:
+        program = file.read()
+    spec = json.dumps({"host": "127.0.0.1", "port": smtp_server.port, "recipients": [ALICE], "timeout": 10})
+    for run in (run_alone(["-c", program], input=spec), run_alone(["-", spec], input=program)):
+        assert run.returncode == 0, run.stderr
+        assert json.loads(run.stdout)["queue_id"] == "4dVbQ60Jm2z1J"
+
+
+def test_alone_a_failure_is_json_too(smtp_server):
+    smtp_server.answers["EHLO"] = smtp_server.DROP
+    spec = json.dumps({"host": "127.0.0.1", "port": smtp_server.port, "recipients": [ALICE], "helo": "client.example.org"})
+    run = run_alone([_smtp.__file__], input=spec)
+    assert run.returncode == 1
+    result = json.loads(run.stdout)
+    assert "the server dropped the connection" in result["error"]
+    assert steps(result) == ["connect"]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+import yaml
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.antispam.gateway.plugins.modules import smtp_conversation
+from ansible_collections.antispam.gateway.plugins.module_utils import _smtp
+
+
+@pytest.fixture
+def run(capfd):
+    def run_module(**arguments):
+        with patch_module_args(arguments), pytest.raises(SystemExit) as ended:
+            smtp_conversation.main()
+        result = json.loads(capfd.readouterr().out)
+        assert bool(ended.value.code) == result.get("failed", False)
+        return result
+
+    return run_module
+
+
+def arguments(server, **more):
+    return {"host": "127.0.0.1", "port": server.port, "recipients": ["alice@example.com"], "timeout": 10, **more}
+
+
+def test_an_accepted_message_is_a_change(run, smtp_server):
+    result = run(**arguments(smtp_server))
+    assert result["changed"] is True
+    assert result["verdict"] == "accepted"
+    assert result["queue_id"] == "4dVbQ60Jm2z1J"
+    assert b"Subject: Test: a clean message" in smtp_server.data
+
+
+def test_a_refusal_is_a_result_and_no_change(run, smtp_server):
+    smtp_server.answers["end_of_data"] = "554 5.7.0 Reject, id=00512-01 - spam"
+    result = run(**arguments(smtp_server, sample="gtube"))
+    assert result["changed"] is False
+    assert (result["verdict"], result["refused_at"]) == ("refused", "end_of_data")
+    assert (result["reply"]["code"], result["reply"]["enhanced_code"]) == (554, "5.7.0")
+    assert _smtp.GTUBE.encode() in smtp_server.data
+
+
+def test_stopping_before_data_is_no_change(run, smtp_server):
+    result = run(**arguments(smtp_server, stop_after="rcpt"))
+    assert (result["changed"], result["verdict"]) == (False, "accepted")
+    assert "DATA" not in smtp_server.verbs
+
+
+def test_a_failure_names_the_place_and_keeps_the_replies(run, smtp_server):
+    smtp_server.answers["MAIL"] = smtp_server.DROP
+    result = run(**arguments(smtp_server))
+    assert result["msg"].startswith(f"127.0.0.1:{smtp_server.port}, at MAIL FROM:<>")
+    assert [reply["step"] for reply in result["replies"]] == ["connect", "helo"]
+
+
+def test_check_mode_opens_no_connection(run, smtp_server):
+    result = run(_ansible_check_mode=True, **arguments(smtp_server))
+    assert result["skipped"] is True
+    assert not smtp_server.commands
+    assert not smtp_server.ended.is_set()
+
+
+def test_a_message_and_a_sample_exclude_each_other(run, smtp_server):
+    result = run(**arguments(smtp_server, content="Subject: x\n\nx\n", sample="clean"))
+    assert "mutually exclusive" in result["msg"]
+    assert not smtp_server.commands
+
+
+def test_no_recipients(run, smtp_server):
+    assert "recipients is empty" in run(**arguments(smtp_server, recipients=[]))["msg"]
+
+
+def test_everything_that_is_returned_is_documented(run, smtp_server):
+    documented = yaml.safe_load(smtp_conversation.RETURN)
+    result = run(**arguments(smtp_server))
+    assert set(result) - {"changed", "invocation"} == set(documented)
+    assert set(result["reply"]) == set(documented["replies"]["contains"])
+
+
+def test_no_file_of_the_collection_holds_a_test_string_whole():
+    root = pathlib.Path(smtp_conversation.__file__).resolve().parents[2]
+    tried = 0
+    for path in root.rglob("*"):
+        if path.is_file() and not {".git", ".work"} & set(path.relative_to(root).parts):
+            content = path.read_bytes()
+            assert _smtp.EICAR.encode() not in content, path
+            assert _smtp.GTUBE.encode() not in content, path
+            tried += 1
+    assert tried > 5

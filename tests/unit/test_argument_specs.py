@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""meta/argument_specs.yml tells an administrator the truth about every role.
+
+The rule for defaults: a literal in defaults/main.yml stands in the specification as it is. Where
+defaults/main.yml holds a Jinja expression the specification has no default, and its description
+says what the value is derived from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+
+# A name of its own: not the end of a longer name, of an attribute, of a path or of a module's full name.
+OWN_NAME = re.compile(r"(?<![\w./-])(?:" + "|".join(ROLES) + r")_\w+")
+INTERNAL_NAME = re.compile(r"(?<![\w.])__(?:" + "|".join(ROLES) + r")_\w+")
+INTERNAL_DEFINITION = re.compile(r"^[\s-]*(?:(?:register|loop_var|index_var): *)?(__\w+)\b:?|{% *set (__\w+)", re.MULTILINE)
+
+
+def load(role: str, *names: str) -> dict:
+    path = ROOT.joinpath("roles", role, *names)
+    return yaml.safe_load(path.read_text()) or {} if path.exists() else {}
+
+
+@cache
+def entry_points(role: str) -> dict:
+    return load(role, "meta", "argument_specs.yml").get("argument_specs", {})
+
+
+def options(role: str) -> dict:
+    found: dict = {}
+    for spec in entry_points(role).values():
+        found.update(spec.get("options", {}))
+    return found
+
+
+def every_option(found: dict, path: str = ""):
+    for name, option in found.items():
+        yield path + name, option
+        yield from every_option(option.get("options", {}), path + name + ".")
+
+
+def is_expression(value) -> bool:
+    return "{{" in yaml.safe_dump(value) or "{%" in yaml.safe_dump(value)
+
+
+def text_of(option: dict) -> str:
+    description = option.get("description", "")
+    return " ".join(description) if isinstance(description, list) else description
+
+
+@cache
+def sources() -> dict[str, str]:
+    """What the roles and playbooks do with variables; meta/ and defaults/ only declare them."""
+    files = [
+        path
+        for folder in ("tasks", "handlers", "templates", "vars")
+        for path in sorted((ROOT / "roles").glob(f"*/{folder}/**/*"))
+        if path.is_file()
+    ]
+    files += sorted((ROOT / "playbooks").glob("**/*.yml"))
+    return {str(path.relative_to(ROOT)): path.read_text() for path in files}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_entry_point_is_specified_and_exists(role: str) -> None:
+    assert "main" in entry_points(role), f"roles/{role}/meta/argument_specs.yml does not describe the entry point main"
+    for name in entry_points(role):
+        assert (ROOT / "roles" / role / "tasks" / f"{name}.yml").exists(), f"role {role} has no entry point {name}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_option_has_a_type_and_a_description(role: str) -> None:
+    lacking = [
+        name
+        for name, option in every_option(options(role))
+        if not option.get("type") or not text_of(option).strip() or (option["type"] == "list" and not option.get("elements"))
+    ]
+    assert not lacking, f"options without type, elements or description: {lacking}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_public_variables_begin_with_the_name_of_their_role(role: str) -> None:
+    foreign = [name for name in {**options(role), **load(role, "defaults", "main.yml")} if not name.startswith(f"{role}_")]
+    assert not foreign
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_internal_variables_begin_with_two_underscores_and_the_name_of_their_role(role: str) -> None:
+    foreign = [
+        name
+        for path in (ROOT / "roles" / role / "vars").glob("*.yml")
+        for name in load(role, "vars", path.name)
+        if not name.startswith(f"__{role}_")
+    ]
+    assert not foreign
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_default_is_specified(role: str) -> None:
+    assert not set(load(role, "defaults", "main.yml")) - set(options(role))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_option_is_required_or_has_a_default(role: str) -> None:
+    defaults = load(role, "defaults", "main.yml")
+    both = [name for name, option in options(role).items() if option.get("required") and name in defaults]
+    neither = [name for name, option in options(role).items() if not option.get("required") and name not in defaults]
+    assert not both, f"required, and yet in defaults/main.yml: {both}"
+    assert not neither, f"neither required nor in defaults/main.yml: {neither}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_literal_defaults_are_the_specified_ones(role: str) -> None:
+    different = {
+        name: (option.get("default", "(none)"), value)
+        for name, value in load(role, "defaults", "main.yml").items()
+        for option in [options(role).get(name, {})]
+        if not is_expression(value) and option.get("default", "(none)") != value
+    }
+    assert not different, f"option: (in argument_specs.yml, in defaults/main.yml) {different}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_computed_defaults_are_described_and_not_specified(role: str) -> None:
+    for name, value in load(role, "defaults", "main.yml").items():
+        if not is_expression(value):
+            continue
+        option = options(role).get(name, {})
+        assert "default" not in option, f"{name} is computed: its default cannot be a literal"
+        assert "derived" in text_of(option).lower(), f"the description of {name} does not say what it is derived from"
+
+
+def test_every_variable_that_is_used_is_specified() -> None:
+    known = {name for role in ROLES for name in options(role)}
+    unknown = sorted({f"{path}: {name}" for path, text in sources().items() for name in OWN_NAME.findall(text) if name not in known})
+    assert not unknown, "\n".join(unknown)
+
+
+def test_every_variable_that_is_specified_is_used() -> None:
+    used = {name for text in sources().values() for name in OWN_NAME.findall(text)}
+    unused = sorted(name for role in ROLES for name in options(role) if name not in used)
+    assert not unused, "\n".join(unused)
+
+
+def test_every_internal_variable_is_defined_and_used() -> None:
+    defined = {a or b for text in sources().values() for a, b in INTERNAL_DEFINITION.findall(text)}
+    mentions = Counter(name for text in sources().values() for name in INTERNAL_NAME.findall(text))
+    undefined = sorted(f"used, never defined: {name}" for name in mentions if name not in defined)
+    unused = sorted(f"defined, never used: {name}" for name, count in mentions.items() if count < 2)
+    assert not undefined + unused, "\n".join(undefined + unused)
