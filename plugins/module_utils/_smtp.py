@@ -490,7 +490,7 @@ class Conversation:
             cause, way_out = "the name does not resolve", "Check the host name, or give its address"
         elif isinstance(exc, ConnectionRefusedError):
             cause, way_out = "connection refused", "Check that the mail server runs and listens on this port"
-        elif isinstance(exc, (ConnectionError, ssl.SSLEOFError)):
+        elif isinstance(exc, (ConnectionError, ssl.SSLEOFError)) and self.wire.local:
             cause, way_out = "the server dropped the connection", "Its log says why"
         elif isinstance(exc, TimeoutError):
             cause = f"no answer within the timeout of {self.timeout:g} seconds"
@@ -509,7 +509,7 @@ class Conversation:
         elif isinstance(exc, FileNotFoundError) and self.ca_path:
             cause, way_out = f"ca_path {self.ca_path} does not exist", "Give a file of PEM certificates"
         else:
-            cause, way_out = str(exc), "Check the address, and the way to it from here"
+            cause, way_out = exc.strerror or str(exc), "Check the address, and the way to it from here"
         return f"{self._place()}, at {self.doing}: {cause}. {way_out}."
 
 

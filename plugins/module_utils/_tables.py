@@ -54,8 +54,10 @@ def parse_dump(text, aliases=False):
         if not tab:
             raise ValueError(f"cannot read the line {line!r}")
         entries[key.removesuffix(":") if aliases else key] = value
-    # postalias adds entries about itself for NIS.
-    return {key: value for key, value in entries.items() if not key.startswith("@@")} if aliases else entries
+    if aliases:
+        # postalias(1) adds entries for NIS: YP_LAST_MODIFIED, YP_MASTER_NAME and @. Keys of ours are in lower case.
+        entries = {key: value for key, value in entries.items() if key.islower()}
+    return entries
 
 
 def difference(before, after):

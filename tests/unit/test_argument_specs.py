@@ -19,8 +19,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 
-# A name of its own: not the end of a longer name, of an attribute, of a path or of a module's full name.
-OWN_NAME = re.compile(r"(?<![\w./-])(?:" + "|".join(ROLES) + r")_\w+")
+# A name of its own: not the end of a longer name, of an attribute, of a path or of a module's full name,
+# and not the beginning of several names (gateway_x_*).
+OWN_NAME = re.compile(r"(?<![\w./-])(?:" + "|".join(ROLES) + r")_\w+\b(?!\*)")
 INTERNAL_NAME = re.compile(r"(?<![\w.])__(?:" + "|".join(ROLES) + r")_\w+")
 INTERNAL_DEFINITION = re.compile(r"^[\s-]*(?:(?:register|loop_var|index_var): *)?(__\w+)\b:?|{% *set (__\w+)", re.MULTILINE)
 

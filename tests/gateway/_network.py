@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The test network, as the tests see it.
+
+``tools/testnet up`` builds it; this module only talks to it, over SSH with ``.work/ssh_config`` (one connection a host,
+kept open: a command takes some 20 ms).
+
+Clients
+    Hosts that hold SMTP conversations with the gateway: ``STRANGER``, ``WRONG_REVERSE_NAME``, ``NO_REVERSE_NAME`` and
+    ``TRUSTED``. ``client.converse(...)`` takes the arguments of ``plugins/module_utils/_smtp.py`` and returns a
+    ``Record``::
+
+        record = STRANGER.converse(recipients=["bob@example.com"], sample="gtube")
+        assert record.answer == "554 5.7.0"
+
+Mailboxes
+    ``deliveries(text)`` are the messages with that text, a Message-ID for example, in any mailbox of the network once
+    all mail has come to rest: those behind the gateway, and those of the outside mail server, where a bounce would
+    arrive.
+
+The gateway
+    ``gateway()``, ``inside()`` and ``outside()`` are testinfra hosts (fixtures have the same names); ``queue()``,
+    ``settle()``, ``cursor()`` and ``journal()`` are about mail that is under way and about what was logged.
+
+Nothing waits for seconds: ``wait_until`` waits for a condition, with a deadline.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import email
+import email.message
+import email.policy
+import email.utils
+import functools
+import json
+import shlex
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import testinfra
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SSH_CONFIG = CHECKOUT / ".work" / "ssh_config"
+ENGINE = CHECKOUT / "plugins" / "module_utils" / "_smtp.py"
+
+GATEWAY, INSIDE, OUTSIDE = "mx1.example.com", "mail.inside.example.com", "ns.example.org"
+GATEWAY_ADDRESS = "203.0.113.10"  # from outside
+GATEWAY_INSIDE_ADDRESS = "198.51.100.10"
+ALICE, BOB, CAROL = "alice@example.com", "bob@example.com", "carol@example.com"
+POSTMASTER = ALICE  # gateway_postmaster of the test inventory
+UNITS = ("amavis*", "postfix*", "clamav*", "spamassassin*")
+
+# --- Hosts ------------------------------------------------------------------------------------------------------------
+
+_sockets = tempfile.TemporaryDirectory(prefix="antispam-ssh-")
+
+
+@functools.lru_cache(maxsize=None)
+def machine(name):
+    """A host of the network, for testinfra."""
+    atexit.register(_disconnect, name)
+    return testinfra.get_host(f"ssh://{name}", ssh_config=str(SSH_CONFIG), controlpath=f"{_sockets.name}/%C")
+
+
+def _disconnect(name):
+    subprocess.run([*_ssh(), "-O", "exit", name], capture_output=True, check=False)
+
+
+def gateway():
+    return machine(GATEWAY)
+
+
+def inside():
+    return machine(INSIDE)
+
+
+def outside():
+    return machine(OUTSIDE)
+
+
+def _ssh():
+    return ["ssh", "-F", str(SSH_CONFIG), "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={_sockets.name}/%C"]
+
+
+def start(name, command, data=""):
+    """Start a command (a list) on a host with ``data`` as its input, and return the Popen object."""
+    process = subprocess.Popen([*_ssh(), name, shlex.join(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdin.write(data)
+    process.stdin.close()
+    process.stdin = None  # so that communicate() leaves it alone
+    return process
+
+
+def wait_until(condition, what, seconds=30):
+    """Wait until ``condition()`` is true and return its value; ``what`` completes the sentence "gave up waiting for"."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"gave up waiting for {what() if callable(what) else what} after {seconds} s")
+        time.sleep(0.05)
+
+
+# --- SMTP conversations -----------------------------------------------------------------------------------------------
+
+
+class Record(dict):
+    """What was said in a conversation: the result of ``converse()`` of _smtp.py, readable as attributes too.
+
+    ``answer`` is the last reply short, such as "550 5.1.1"; ``answers("rcpt")`` are those of one step.
+    """
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @staticmethod
+    def _short(reply):
+        return " ".join(filter(None, [str(reply["code"]), reply["enhanced_code"]]))
+
+    @property
+    def answer(self):
+        return self._short(self["reply"]) if self["reply"] else None
+
+    @property
+    def text(self):
+        return self["reply"]["text"] if self["reply"] else ""
+
+    def answers(self, step="script"):
+        return [self._short(reply) for reply in self["replies"] if reply["step"] == step]
+
+    def __repr__(self):
+        lines = [f"conversation of {self.get('local_address')} with {self.get('peer_address')}, Message-ID {self.get('message_id')}:"]
+        for reply in self.get("replies", []):
+            lines.append(f"  C: {reply['command'][:100]!r}")
+            lines += [f"  S: {line}  ({reply['seconds']} s)" for line in reply["lines"]]
+        if "error" in self:
+            lines.append(f"  {self['error']}")
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Client:
+    """A host that speaks SMTP to the gateway, with the name, the address and the sender that it uses."""
+
+    on: str
+    source_address: str
+    helo: str
+    sender: str = "sender@example.org"
+    host: str = GATEWAY_ADDRESS
+
+    def converse(self, may_break_off=False, **arguments):
+        """Hold one conversation and return its Record.
+
+        The arguments are those of converse() in _smtp.py; to alice, if nothing else is said. A conversation that
+        cannot be held to its end (no connection, no answer) is an error, unless it ``may_break_off``: then the
+        record says why in ``error``.
+        """
+        return self.finish(self.begin(**arguments), may_break_off)
+
+    def begin(self, **arguments):
+        """Start a conversation and come back at once; ``finish`` waits for its end."""
+        spec = dataclasses.asdict(self)
+        del spec["on"]
+        spec.update({"recipients": [ALICE], "timeout": 120}, **arguments)
+        if "script" in spec:
+            spec["recipients"] = []
+        if isinstance(spec.get("content"), (bytes, email.message.Message)):
+            spec["content"] = bytes(spec["content"]).decode("utf-8")
+        return start(self.on, ["python3", "-c", ENGINE.read_text(encoding="utf-8")], json.dumps(spec))
+
+    @staticmethod
+    def finish(process, may_break_off=False):
+        out, err = process.communicate()
+        if not out.startswith("{"):
+            raise RuntimeError(f"no conversation was held: {err or out}")
+        record = Record(json.loads(out))
+        if "error" in record and not may_break_off:
+            raise AssertionError(f"{record['error']}\n{record!r}")
+        return record
+
+
+STRANGER = Client(OUTSIDE, "203.0.113.20", "mail.example.org")
+WRONG_REVERSE_NAME = Client(OUTSIDE, "203.0.113.21", "mismatch.example.org")
+NO_REVERSE_NAME = Client(OUTSIDE, "203.0.113.22", "nameless.example.org")
+TRUSTED = Client(INSIDE, "198.51.100.25", "mail.inside.example.com", sender=ALICE, host=GATEWAY_INSIDE_ADDRESS)
+
+
+def message(text="A message of the tests.\n", attachments=(), headers=None, sender="sender@example.org", recipients=(ALICE,)):
+    """A well-formed message with an own Message-ID; an attachment is (file name, content)."""
+    built = email.message.EmailMessage(policy=email.policy.SMTP)
+    built["Date"] = email.utils.formatdate()
+    built["Message-ID"] = f"<{uuid.uuid4()}@example.org>"
+    built["From"] = sender
+    built["To"] = ", ".join(recipients)
+    built["Subject"] = "Test"
+    built.set_content(text)
+    for name, content in attachments:
+        built.add_attachment(content, "application", "octet-stream", filename=name)
+    for name, value in (headers or {}).items():
+        del built[name]
+        built[name] = value
+    return built
+
+
+# --- Mailboxes --------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """A message in a mailbox: ``mailbox`` is an address; below staff.example.com, where every address is one mailbox, all@."""
+
+    mailbox: str
+    message: email.message.EmailMessage
+
+
+def deliveries(text, settled=True):
+    """Every message of every mailbox, on both mail servers, that has the text in it; waits for mail under way first."""
+    if settled:
+        settle()
+    return [delivery for server in (inside(), outside()) for delivery in _deliveries_on(server, text)]
+
+
+def _deliveries_on(server, text):
+    found = server.run("cd /srv/mail && grep --recursive --files-with-matches --fixed-strings --no-messages --regexp=%s .", text)
+    result = []
+    for path in found.stdout.splitlines():
+        _dot, domain, user = path.split("/")[:3]
+        content = server.run("cat /srv/mail/%s", path).stdout_bytes
+        result.append(Delivery(f"{user}@{domain}", email.message_from_bytes(content, policy=email.policy.default)))
+    return result
+
+
+def mailboxes(text):
+    """The mailboxes that a message arrived in, one entry an arrival, sorted: ``["alice@example.com"]`` is "once"."""
+    return sorted(delivery.mailbox for delivery in deliveries(text))
+
+
+def empty_mailboxes():
+    for server in (inside(), outside()):
+        server.check_output("find /srv/mail -type f -path '*/new/*' -delete")
+
+
+# --- Mail under way, and the journal ----------------------------------------------------------------------------------
+
+
+def queue(host):
+    """The messages in a host's mail queue."""
+    return [json.loads(line) for line in host.check_output("postqueue -j").splitlines()]
+
+
+def settle(seconds=30):
+    """Wait until no host has mail in its queue: what will arrive has arrived then, and bounces too."""
+
+    def under_way():
+        return [entry for host in (gateway(), inside(), outside()) for entry in queue(host)]
+
+    wait_until(lambda: not under_way(), lambda: f"the queues to become empty, which hold {under_way()}", seconds)
+
+
+def cursor():
+    """A place in the gateway's journal: now."""
+    return gateway().check_output("journalctl --quiet --lines=0 --show-cursor").strip().removeprefix("-- cursor: ")
+
+
+def journal(since, *options, units=UNITS):
+    """The lines that the services of the mail path have logged since a cursor; more options as journalctl has them."""
+    command = ["journalctl", "--quiet", "--no-pager", "--output=short-iso-precise", f"--after-cursor={since}", *[f"--unit={unit}" for unit in units], *options]
+    return gateway().run(shlex.join(command)).stdout
+
+
+def wait_for_journal(since, text, seconds=30):
+    """Wait until a line with the text (no pattern) has been logged since the cursor, and return these lines."""
+
+    def lines():
+        return [line for line in journal(since).splitlines() if text in line]
+
+    return wait_until(lines, f"a line with {text!r} in the gateway's journal", seconds)
+
+
+def postconf(*names):
+    """The values of Postfix parameters on the gateway, as ``postconf -hx`` says them."""
+    values = gateway().check_output(shlex.join(["postconf", "-hx", *names])).split("\n")
+    return values[0] if len(names) == 1 else values
+
+
+def debian():
+    """Major version of Debian on the gateway."""
+    return int(gateway().system_info.release.split(".")[0])
