@@ -8,8 +8,9 @@ MAKEFLAGS += --no-print-directory
 BIN := .work/venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.work/collections
-# Programs that Ansible's tools start must not take the user's settings for ours.
+# What Ansible keeps belongs to .work, but for its sockets: their paths may have 100 bytes at most.
 export ANSIBLE_HOME := $(CURDIR)/.work/ansible
+export ANSIBLE_SSH_CONTROL_PATH_DIR := $(HOME)/.ansible/cp
 export PYTHONDONTWRITEBYTECODE := 1
 
 QUICK := test-unit test-yamllint test-changelog test-docs test-lint test-importer test-sanity
@@ -66,7 +67,7 @@ test-docs: venv ## antsibull-docs on roles and modules
 
 .PHONY: test-lint
 test-lint: stage ## ansible-lint, profile production
-	@ansible-lint -q
+	@ansible-lint -q --nocolor
 
 .PHONY: test-importer
 test-importer: venv ## build the archive and check it as Ansible Galaxy does

@@ -81,6 +81,12 @@ options:
     type: list
     elements: str
     default: []
+  replaces_workers:
+    description:
+      - Whether a reload ends with all worker processes replaced, as in amavisd. Then the new configuration counts as taken up
+        once no worker from before the reload is left.
+    type: bool
+    default: false
   wait_for:
     description: What must answer before the new configuration counts as taken up.
     type: list
@@ -157,7 +163,7 @@ class Unit:
 
     def __init__(self, module, name):
         self.module, self.name = module, name
-        _rc, out, _err = self._systemctl("show", "--property=LoadState,ActiveState,UnitFileState,NeedDaemonReload", name)
+        _rc, out, _err = self._systemctl("show", "--property=LoadState,ActiveState,UnitFileState", name)
         self.properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     def _systemctl(self, *words):
@@ -190,6 +196,14 @@ class Unit:
         if rc:
             raise Failure(f"systemctl {' '.join(words)} failed: {(err or out).strip()}")
 
+    def workers(self):
+        """Return the process ids of the main process's children."""
+        _rc, out, _err = self._systemctl("show", "--property=MainPID", "--value", self.name)
+        try:
+            return set(pathlib.Path(f"/proc/{out.strip()}/task/{out.strip()}/children").read_text(encoding="ascii").split())
+        except OSError:
+            return set()
+
     def journal(self):
         _rc, out, _err = self.module.run_command(["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", "--unit", self.name])
         return out.strip()
@@ -197,6 +211,18 @@ class Unit:
 
 class Failure(Exception):
     """The service did not take the new configuration up."""
+
+
+def workers_replaced(unit, old, timeout):
+    """Wait until the main process has children, none of which is of the old ones."""
+    deadline = time.monotonic() + timeout
+    while True:
+        workers = unit.workers()
+        if workers and not workers & old:
+            return
+        if time.monotonic() > deadline:
+            raise Failure(f"{len(workers & old) or 'all'} worker processes were not replaced within {timeout} s")
+        time.sleep(0.1)
 
 
 def connect(address):
@@ -302,8 +328,11 @@ def switch(module, unit, files, action, marker):
             file.write()
         if unit.enabled != wanted(module):
             unit.enable(wanted(module))
+        workers = unit.workers()
         if action != "none":
             unit.apply(action)
+        if action == "reload" and module.params["replaces_workers"]:
+            workers_replaced(unit, workers, module.params["timeout"])
         for probe in module.params["wait_for"]:
             answers(probe, module.params["timeout"])
     except (Failure, OSError) as failure:
@@ -347,6 +376,7 @@ def main():
             "also_changed": {"type": "bool", "default": False},
             "apply": {"type": "str", "choices": ["reload", "restart", "none"], "default": "reload"},
             "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+            "replaces_workers": {"type": "bool", "default": False},
             "restart_on": {"type": "list", "elements": "str", "default": []},
             "wait_for": {
                 "type": "list",

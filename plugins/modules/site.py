@@ -70,13 +70,17 @@ options:
     type: bool
     default: true
   accept_debian12:
-    description: Accept Debian 12, whose Postfix a client can crash, see trap in the C(gateway) role's README.
+    description: Accept Debian 12, where a client can crash the smtpd in front of the filter.
     type: bool
     default: false
-  files:
-    description: Files that must be readable on the host, a dictionary of variable name to path; an empty path is not checked.
-    type: dict
-    default: {}
+  tls_certificate_file:
+    description: Path on the host of the certificate in PEM format; empty for a self-signed one.
+    type: str
+    default: ""
+  tls_key_file:
+    description: Path on the host of its private key.
+    type: str
+    default: ""
   variables:
     description: Names of the variables that are set for the host, to be compared with O(known_variables).
     type: list
@@ -158,6 +162,9 @@ site:
       type: dict
 """
 
+import pathlib
+import ssl
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _host, _limits, _site
@@ -190,7 +197,8 @@ def main():
             "limits": {"type": "dict", "default": {}},
             "official_databases": {"type": "bool", "default": True},
             "accept_debian12": {"type": "bool", "default": False},
-            "files": {"type": "dict", "default": {}},
+            "tls_certificate_file": {"type": "str", "default": ""},
+            "tls_key_file": {"type": "str", "default": ""},
             "variables": {"type": "list", "elements": "str", "default": []},
             "known_variables": {"type": "list", "elements": "str", "default": []},
             "reserved_prefixes": {"type": "list", "elements": "str", "default": []},
@@ -210,7 +218,8 @@ def main():
     )
     problems += site.problems
     problems += platform_problems(options["accept_debian12"])
-    problems += host_problems(module, options["files"])
+    problems += host_problems(module)
+    problems += certificate_problems(options["tls_certificate_file"], options["tls_key_file"])
     found, warnings = next_hop_problems(site)
     problems += found
     limits = {}
@@ -260,7 +269,7 @@ def platform_problems(accept_debian12):
     return []
 
 
-def host_problems(module, files):
+def host_problems(module):
     problems = []
     others = _host.installed(_host.OTHER_MTAS)
     if others:
@@ -271,14 +280,28 @@ def host_problems(module, files):
             continue
         if owner and not owner.startswith(process):
             problems.append(f"port {port} is taken by {owner}; stop it or move it to another port")
-    for variable, path in sorted(files.items()):
+    return problems
+
+
+def certificate_problems(certificate, key):
+    """Let OpenSSL load the pair as Postfix would."""
+    if not certificate and not key:
+        return []
+    problems = []
+    for variable, path in (("gateway_tls_certificate_file", certificate), ("gateway_tls_key_file", key)):
         if not path:
+            problems.append(f"{variable}: it is empty, but a certificate and its key go together; set both or none")
             continue
         try:
-            with open(path, "rb"):
-                pass
+            pathlib.Path(path).read_bytes()
         except OSError as error:
             problems.append(f"{variable}: {path} cannot be read on the gateway ({error.strerror}); put it there first")
+    if not problems:
+        try:
+            # A password callback keeps OpenSSL from asking on the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: b"")
+        except (ssl.SSLError, OSError) as error:
+            problems.append(f"gateway_tls_certificate_file: {certificate} and {key} are not a certificate and its unencrypted key ({error})")
     return problems
 
 

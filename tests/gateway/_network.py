@@ -63,11 +63,11 @@ _sockets = tempfile.TemporaryDirectory(prefix="antispam-ssh-")
 def machine(name):
     """A host of the network, for testinfra."""
     atexit.register(_disconnect, name)
-    return testinfra.get_host(f"ssh://{name}", ssh_config=str(SSH_CONFIG), controlpath=f"{_sockets.name}/%C")
+    return testinfra.get_host(f"ssh://{name}", ssh_config=str(SSH_CONFIG), controlpath=f"{_sockets.name}/{name}")
 
 
 def _disconnect(name):
-    subprocess.run([*_ssh(), "-O", "exit", name], capture_output=True, check=False)
+    subprocess.run([*_ssh(name), "-O", "exit"], capture_output=True, check=False)
 
 
 def gateway():
@@ -82,13 +82,13 @@ def outside():
     return machine(OUTSIDE)
 
 
-def _ssh():
-    return ["ssh", "-F", str(SSH_CONFIG), "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={_sockets.name}/%C"]
+def _ssh(name):
+    return ["ssh", "-F", str(SSH_CONFIG), "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={_sockets.name}/{name}", name]
 
 
 def start(name, command, data=""):
     """Start a command (a list) on a host with ``data`` as its input, and return the Popen object."""
-    process = subprocess.Popen([*_ssh(), name, shlex.join(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*_ssh(name), shlex.join(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdin.write(data)
     process.stdin.close()
     process.stdin = None  # so that communicate() leaves it alone

@@ -3,7 +3,8 @@
 
 The rule for defaults: a literal in defaults/main.yml stands in the specification as it is. Where
 defaults/main.yml holds a Jinja expression the specification has no default, and its description
-says what the value is derived from.
+says what the value is derived from. An option that is neither required nor in defaults/main.yml
+says what holds without it.
 """
 
 from __future__ import annotations
@@ -111,12 +112,18 @@ def test_every_default_is_specified(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_option_is_required_or_has_a_default(role: str) -> None:
+def test_every_option_is_required_or_says_what_holds_by_default(role: str) -> None:
     defaults = load(role, "defaults", "main.yml")
     both = [name for name, option in options(role).items() if option.get("required") and name in defaults]
-    neither = [name for name, option in options(role).items() if not option.get("required") and name not in defaults]
+    neither = [
+        name
+        for name, option in options(role).items()
+        if not option.get("required") and name not in defaults and "without it " not in text_of(option).lower()
+    ]
+    false = [name for name, option in options(role).items() if "default" in option and name not in defaults]
     assert not both, f"required, and yet in defaults/main.yml: {both}"
-    assert not neither, f"neither required nor in defaults/main.yml: {neither}"
+    assert not neither, f"not required, not in defaults/main.yml, and the description does not say what holds 'without it': {neither}"
+    assert not false, f"a default that no defaults/main.yml sets: {false}"
 
 
 @pytest.mark.parametrize("role", ROLES)
