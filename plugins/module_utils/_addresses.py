@@ -17,6 +17,9 @@ MAX_DOMAIN = 253
 MAX_LOCAL_PART = 64
 MAX_ADDRESS = 254
 
+# The largest blocks that were ever given to one site.
+SHORTEST_PREFIX = {4: 8, 6: 16}
+
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 # RFC 5321 Dot-string. Quoted local parts have no place in a lookup table that
 # people maintain: Postfix would need them stored minimally quoted.
@@ -32,8 +35,14 @@ def domain(text):
     if not name.isascii():
         try:
             name = name.encode("idna").decode("ascii")
+            same = name.encode("ascii").decode("idna") == str(text).strip().lower()
         except UnicodeError as error:
             raise ValueError(f"'{text}' is not a domain name: {error}") from error
+        if _is_address(name):
+            raise ValueError(f"'{text}' is an IP address where a domain name belongs")
+        if not same:
+            # IDNA 2003, which Python has, makes strasse.de of straße.de: somebody else's domain.
+            raise ValueError(f"'{text}' has more than one form in the DNS: write the one that is meant, as xn--...")
     if len(name) > MAX_DOMAIN:
         raise ValueError(f"'{text}' is longer than {MAX_DOMAIN} octets")
     labels = name.split(".")
@@ -54,7 +63,8 @@ def fqdn(text):
 
 def local_part(text):
     """Return a local part folded to lower case, as Postfix folds lookup keys."""
-    part = str(text).lower()
+    # Not ASCII is not a Dot-string, and some of it would become ASCII in lower case.
+    part = str(text).lower() if str(text).isascii() else str(text)
     if len(part) > MAX_LOCAL_PART:
         raise ValueError(f"the local part '{text}' is longer than {MAX_LOCAL_PART} octets")
     if part.startswith("#"):
@@ -65,13 +75,16 @@ def local_part(text):
 
 
 def address(text, wildcard=False):
-    """Return local@domain in canonical form; with wildcard, also @domain."""
+    """Return local@domain in canonical form; with wildcard, also @domain. The domain is fully qualified."""
     local, at, name = str(text).rpartition("@")
     if not at:
         raise ValueError(f"'{text}' is not an address: it has no @")
     if wildcard and not local:
         return "@" + fqdn(name)
-    result = f"{local_part(local)}@{domain(name)}"
+    try:
+        result = f"{local_part(local)}@{fqdn(name)}"
+    except ValueError as error:
+        raise ValueError(f"'{text}' is not an address: {error}") from error
     if len(result) > MAX_ADDRESS:
         raise ValueError(f"'{text}' is longer than {MAX_ADDRESS} octets")
     return result
@@ -79,10 +92,16 @@ def address(text, wildcard=False):
 
 def network(text):
     """Return a network in CIDR notation without host bits (D2: 127.0.0.1/8 defers all mail)."""
+    if "%" in str(text):
+        raise ValueError(f"'{text}' names an interface, which mynetworks cannot: write the network alone")
     try:
-        return ipaddress.ip_network(str(text).strip())
+        found = ipaddress.ip_network(str(text).strip())
     except ValueError:
-        pass
+        found = None
+    if found is not None:
+        if found.prefixlen < SHORTEST_PREFIX[found.version]:
+            raise ValueError(f"'{text}' is so large a part of the internet that the gateway would be an open relay")
+        return found
     try:
         meant = ipaddress.ip_network(str(text).strip(), strict=False)
     except ValueError as error:
@@ -99,21 +118,33 @@ def postfix_network(net):
 
 def next_hop(text):
     """Return (host, port, bracketed) of a transport(5) next hop such as [mail.example.com]:25."""
-    match = re.match(r"(?:\[(?P<literal>[^\]\s]+)\]|(?P<name>[^\[\]:\s]+))(?::(?P<port>\d{1,5}))?\Z", str(text).strip())
+    match = re.match(r"(?:\[(?P<literal>[^\]\s]+)\]|(?P<name>[^\[\]:\s]+))(?::(?P<port>\d{1,5}))?\Z", "" if text is None else str(text).strip())
     if not match:
         raise ValueError(f"'{text}' is not a next hop: write [mail.example.com], [mail.example.com]:25 or [192.0.2.25]")
     port = int(match["port"] or 25)
     if not 0 < port < 65536:
         raise ValueError(f"'{text}' has no valid port: write a number from 1 to 65535")
-    bracketed = match["literal"] is not None
-    host = match["literal"] or match["name"]
-    if bracketed:
-        plain = host[5:] if host.lower().startswith("ipv6:") else host
-        try:
-            return str(ipaddress.ip_address(plain)), port, True
-        except ValueError:
-            pass
-    return domain(host), port, bracketed
+    if match["literal"] is None:
+        if _is_address(match["name"]):
+            raise ValueError(f"'{text}' is an address without brackets, which Postfix would look up as a name: write [{match['name']}]")
+        return domain(match["name"]), port, False
+    host = match["literal"].lower().removeprefix("ipv6:")
+    if _is_address(host):
+        return str(ipaddress.ip_address(host)), port, True
+    return domain(match["literal"]), port, True
+
+
+def write_next_hop(host, port, bracketed):
+    """Return a next hop in canonical form, as transport(5) reads it."""
+    return (f"[{host}]" if bracketed else host) + ("" if port == 25 else f":{port}")
+
+
+def _is_address(text):
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def score_key(text):

@@ -71,8 +71,8 @@ def installed(packages, status="/var/lib/dpkg/status"):
     return found
 
 
-def listener(port):
-    """Return the name of the process that listens on a TCP port, '' for nobody, UNKNOWN where /proc does not say."""
+def listeners(port):
+    """Return the names of the processes that listen on a TCP port; {UNKNOWN} where /proc does not tell."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -84,22 +84,35 @@ def listener(port):
             if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
                 inodes.add(f"socket:[{fields[9]}]")
     if not inodes:
-        return ""
+        return set()
+    names = set()
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            if any(os.readlink(link) in inodes for link in (process / "fd").iterdir()):
-                return (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+            for link in (process / "fd").iterdir():
+                if _target(link) in inodes:
+                    names.add((process / "comm").read_text(encoding="utf-8", errors="replace").strip())
+                    break
         except OSError:
             continue
-    return UNKNOWN
+    return names or {UNKNOWN}
 
 
-def own_addresses(hostname):
-    """Return the addresses the host's own name resolves to."""
+def _target(link):
     try:
-        return {entry[4][0] for entry in socket.getaddrinfo(hostname, None)}
+        return os.readlink(link)
     except OSError:
-        return set()
+        return ""
+
+
+def is_own(address):
+    """Return whether an IP address is one of this host's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def reach(host, port):
@@ -111,11 +124,12 @@ def reach(host, port):
     addresses = {entry[4][0] for entry in found}
     last = None
     for family, kind, protocol, _name, target in found:
-        with socket.socket(family, kind, protocol) as connection:
-            connection.settimeout(CONNECT_TIMEOUT)
-            try:
+        try:
+            # A host without IPv6 has no such socket.
+            with socket.socket(family, kind, protocol) as connection:
+                connection.settimeout(CONNECT_TIMEOUT)
                 connection.connect(target)
                 return "", "", addresses
-            except OSError as error:
-                last = error
+        except OSError as error:
+            last = error
     return "", f"{host} port {port} does not answer ({last}); mail for it waits in the queue until it does", addresses

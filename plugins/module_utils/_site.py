@@ -67,7 +67,7 @@ class Site:
                 self.problems.append(f"{variable}.name: {name} stands in the list twice; keep one of them")
             self.next_hops.append((f"{variable}.next_hop", *hop))
             result[name] = {
-                "next_hop": str(entry["next_hop"]).strip().lower(),
+                "next_hop": _addresses.write_next_hop(*hop),
                 "verify_recipients": bool(entry.get("verify_recipients")),
             }
         if not entries:
@@ -83,26 +83,38 @@ class Site:
     def _aliases(self, entries):
         result = {}
         for alias, targets in entries.items():
-            key = self._take(f"gateway_aliases['{alias}']", _addresses.address, alias)
-            targets = self._each(f"gateway_aliases['{alias}']", _addresses.address, [targets] if isinstance(targets, str) else targets)
-            if key and targets:
-                result[key] = targets
+            variable = f"gateway_aliases['{alias}']"
+            key = self._take(variable, _addresses.address, alias)
+            if isinstance(targets, str):
+                targets = [targets]
+            if not isinstance(targets, list) or not targets:
+                self.problems.append(f"{variable}: it names no address; write a list of addresses")
+                continue
+            self._add(result, variable, key, self._each(variable, _addresses.address, targets))
         return result
 
     def _scores(self, entries):
         result = {}
         for key, points in entries.items():
             variable = f"gateway_sender_scores['{key}']"
-            key = self._take(variable, _addresses.score_key, key)
-            points = self._take(variable, _addresses.score, points)
-            if key is not None and points is not None:
-                result[key] = points
+            self._add(result, variable, self._take(variable, _addresses.score_key, key), self._take(variable, _addresses.score, points))
         return result
+
+    def _add(self, table, variable, key, value):
+        if key is None or value is None:
+            return
+        if key in table:
+            self.problems.append(f"{variable}: {key} is there already in another spelling; keep one of them")
+        table[key] = value
 
     def _cross_check(self):
         known = set(self.domains) | {self.hostname}
         if self.hostname in self.domains:
-            self.problems.append(f"gateway_hostname: {self.hostname} is also a relay domain; mail for a relay domain goes to its next hop, so give the host a name of its own")
+            self.problems.append(
+                f"gateway_hostname: {self.hostname} is also a relay domain; mail for a relay domain goes to its next hop, so give the host a name of its own"
+            )
+        elif self.postmaster and self.postmaster.rpartition("@")[2] == self.hostname:
+            self.problems.append(f"gateway_postmaster: {self.postmaster} is on the gateway, which has no mailboxes; name an address that a next hop delivers")
         for recipient in sorted(self.recipients):
             name = recipient.rpartition("@")[2]
             if name not in self.domains:
@@ -111,8 +123,6 @@ class Site:
             name = alias.rpartition("@")[2]
             if name not in known:
                 self.problems.append(f"gateway_aliases: {alias} is in {name}, which is neither in gateway_domains nor gateway_hostname")
-        if self.postmaster and self.postmaster.rpartition("@")[2] == self.hostname:
-            self.problems.append(f"gateway_postmaster: {self.postmaster} is on the gateway, which has no mailboxes; name an address that a next hop delivers")
         for name, entry in self.domains.items():
             listed = any(recipient.endswith("@" + name) for recipient in self.recipients)
             if not listed and not entry["verify_recipients"]:

@@ -72,8 +72,8 @@ def sample_message(sample="clean", sender="", recipients=(), domain="localhost",
     message = email.message.EmailMessage(policy=email.policy.SMTP)
     message["Date"] = email.utils.formatdate()
     message["Message-ID"] = email.utils.make_msgid(domain=domain)
-    # With a name: without one, SpamAssassin adds a point for an author at an address literal.
-    message["From"] = f"Mail gateway test <{sender or 'MAILER-DAEMON@' + domain}>"
+    # With a full name: SpamAssassin adds a point where one is missing and the client's host name looks like an address.
+    message["From"] = f"Mail Gateway Test <{sender or 'MAILER-DAEMON@' + domain}>"
     message["To"] = ", ".join(recipients) or "undisclosed-recipients:;"
     message["Subject"] = subjects[sample] if subject is None else subject
     message["Auto-Submitted"] = "auto-generated"

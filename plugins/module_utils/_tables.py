@@ -32,7 +32,7 @@ def fold(entries):
     """Return entries as Postfix stores them: keys in lower case, checked."""
     result = {}
     for key, value in entries.items():
-        key, value = str(key).lower(), str(value)
+        key, value = str(key).lower(), "" if value is None else str(value)
         check(key, value)
         if key in result and result[key] != value:
             raise ValueError(f"the key {key} stands in the table twice with different values once it is in lower case")
@@ -49,14 +49,16 @@ def render(entries, aliases=False):
 def parse_dump(text, aliases=False):
     """Return the entries that postmap -s or postalias -s printed."""
     entries = {}
-    for line in text.splitlines():
+    # Not splitlines(): a value may have U+2028 and its like in it.
+    for line in text.removesuffix("\n").split("\n") if text else ():
         key, tab, value = line.partition("\t")
         if not tab:
             raise ValueError(f"cannot read the line {line!r}")
         entries[key.removesuffix(":") if aliases else key] = value
     if aliases:
-        # postalias(1) adds entries for NIS: YP_LAST_MODIFIED, YP_MASTER_NAME and @. Keys of ours are in lower case.
-        entries = {key: value for key, value in entries.items() if key.islower()}
+        # postalias(1) adds these for NIS.
+        for key in ("@", "YP_LAST_MODIFIED", "YP_MASTER_NAME"):
+            entries.pop(key, None)
     return entries
 
 

@@ -43,6 +43,8 @@ options:
     description: Permissions of both files in octal.
     type: str
     default: "0644"
+extends_documentation_fragment:
+  - antispam.gateway.attributes
 attributes:
   check_mode:
     support: full
@@ -79,7 +81,6 @@ after:
   type: int
 """
 
-import os
 import pathlib
 import shutil
 import tempfile
@@ -99,21 +100,21 @@ class Table:
         self.command = "postalias" if self.aliases else "postmap"
         self.type = options["type"]
         self.entries = entries
-        access = (options["owner"], options["group"], options["mode"])
-        self.source = _files.File(options["path"], _tables.render(entries, self.aliases), *access)
-        self.compiled = pathlib.Path(options["path"] + _tables.SUFFIX[self.type])
+        self.access = (options["owner"], options["group"], options["mode"])
+        self.source = _files.File(options["path"], _tables.render(entries, self.aliases), *self.access)
+        self.suffix = _tables.SUFFIX[self.type]
         # Tables come before the first main.cf, without which the commands do not run.
         self.config = tempfile.mkdtemp(prefix="postfix.", dir=module.tmpdir)
         pathlib.Path(self.config, "main.cf").write_text("compatibility_level = 3.6\n", encoding="ascii")
 
     def run(self, *words):
-        return self.module.run_command([self.command, "-c", self.config, *words])
+        return self.module.run_command([self.command, "-c", self.config, *words], expand_user_and_vars=False)
 
-    def before(self):
-        """Return the entries of the compiled table, None where there is none that can be read."""
-        if not self.compiled.exists() or not shutil.which(self.command, path="/usr/sbin:/usr/bin"):
+    def dump(self, source):
+        """Return the entries of the compiled form of source, None where there is none that can be read."""
+        if not pathlib.Path(f"{source}{self.suffix}").exists() or not shutil.which(self.command, path="/usr/sbin:/usr/bin"):
             return None
-        rc, out, err = self.run("-s", f"{self.type}:{self.source.path}")
+        rc, out, err = self.run("-s", f"{self.type}:{source}")
         if rc or err:
             return None
         try:
@@ -122,29 +123,34 @@ class Table:
             return None
 
     def access_differs(self):
-        return self.compiled.exists() and _files.File(self.compiled, "", self.source.owner, self.source.group, f"{self.source.mode:o}").access_differs
+        return _files.File(f"{self.source.path}{self.suffix}", "", *self.access).access_differs
 
     def write(self):
-        """Compile aside, then rename: the compiled form first, because that is the one Postfix reads."""
+        """Compile aside, look at what came of it, then rename: the compiled form first, because that is the one Postfix reads."""
         directory = self.source.path.parent
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         aside = pathlib.Path(tempfile.mkdtemp(prefix=f".{self.source.path.name}.", dir=directory))
         try:
             source = aside / self.source.path.name
-            self.source.write(source)
+            _files.replace(source, self.source.after, self.source.ids(), self.source.mode)
             rc, out, err = self.run(f"{self.type}:{source}")
             printed = (err + out).replace(str(aside), str(directory)).strip()
             if rc or printed:
-                self.module.fail_json(msg=f"{self.source.path}: {self.command} does not take the new table, the old one stays in use: {printed}")
-            compiled = source.with_name(source.name + _tables.SUFFIX[self.type])
-            shutil.chown(compiled, self.source.owner, self.source.group)
-            compiled.chmod(self.source.mode)
-            with open(compiled, "rb") as written:
-                os.fsync(written.fileno())
-            compiled.rename(self.compiled)
+                self.refuse(f"{self.command} does not take it: {printed}")
+            stored = self.dump(source)
+            if stored != self.entries:
+                added, removed, changed = _tables.difference(self.entries, stored or {})
+                self.refuse(f"{self.command} would store other entries than these, look at: {', '.join((removed + changed + added)[:5])}")
+            compiled = _files.File(f"{source}{self.suffix}", None)
+            _files.replace(compiled.path, compiled.before, self.source.ids(), self.source.mode)
+            compiled.path.rename(f"{self.source.path}{self.suffix}")
+            # It is older than the compiled form, as Postfix expects.
+            source.rename(self.source.path)
         finally:
             shutil.rmtree(aside)
-        self.source.write()
+
+    def refuse(self, reason):
+        self.module.fail_json(msg=f"{self.source.path}: the old table stays in use; {reason}")
 
 
 def main():
@@ -163,10 +169,12 @@ def main():
     path = module.params["path"]
     try:
         entries = _tables.fold(module.params["entries"])
+        table = Table(module, entries)
+        if not module.check_mode:
+            table.source.ids()
     except ValueError as error:
         module.fail_json(msg=f"{path}: {error}; nothing was changed")
-    table = Table(module, entries)
-    before = table.before()
+    before = table.dump(path)
     added, removed, changed = _tables.difference(before or {}, entries)
     result = {
         "changed": before != entries or table.source.differs or table.access_differs(),
@@ -178,7 +186,7 @@ def main():
     }
     if result["changed"]:
         shown = _tables.HEADER + "# There was no table.\n" if before is None else _tables.render(before, table.aliases)
-        result["diff"] = {"before_header": path, "after_header": path, "before": shown, "after": table.source.after}
+        result["diff"] = {"before_header": path, "after_header": path, "before": shown, "after": _tables.render(entries, table.aliases)}
         if not module.check_mode:
             try:
                 table.write()

@@ -77,7 +77,9 @@ options:
     choices: [started, stopped]
     default: started
   restart_on:
-    description: Regular expressions; a changed line that matches one makes a reload a restart.
+    description:
+      - Regular expressions; a changed line that matches one makes a reload a restart.
+      - So does an interrupted run, after which nobody knows which lines the service has not seen.
     type: list
     elements: str
     default: []
@@ -109,6 +111,8 @@ options:
     description: Seconds to wait for each of O(wait_for).
     type: int
     default: 60
+extends_documentation_fragment:
+  - antispam.gateway.attributes
 attributes:
   check_mode:
     support: full
@@ -158,6 +162,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.antispam.gateway.plugins.module_utils import _files
 
 
+class Failure(Exception):
+    """The service did not take the new configuration up."""
+
+
 class Unit:
     """A systemd unit."""
 
@@ -167,19 +175,24 @@ class Unit:
         self.properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     def _systemctl(self, *words):
-        return self.module.run_command(["systemctl", *words])
+        return self.module.run_command(["systemctl", *words], expand_user_and_vars=False)
 
     @property
     def loaded(self):
         return self.properties.get("LoadState") == "loaded"
 
     @property
-    def active(self):
-        return self.properties.get("ActiveState") in ("active", "reloading")
+    def stopped(self):
+        return self.properties.get("ActiveState") not in ("active", "reloading", "activating", "deactivating")
 
     @property
-    def enabled(self):
-        return self.properties.get("UnitFileState") in ("enabled", "static", "indirect", "generated", "alias")
+    def settled(self):
+        return self.properties.get("ActiveState") == "active"
+
+    def needs(self, wanted):
+        """Return whether the unit is not enabled, or not disabled, as wanted. A static unit is neither."""
+        state = self.properties.get("UnitFileState", "")
+        return state in ("", "disabled", "masked") if wanted else state == "enabled"
 
     def enable(self, wanted):
         self._do("enable" if wanted else "disable", self.name)
@@ -205,24 +218,26 @@ class Unit:
             return set()
 
     def journal(self):
-        _rc, out, _err = self.module.run_command(["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", "--unit", self.name])
-        return out.strip()
+        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", "--unit", self.name]
+        return self.module.run_command(command, handle_exceptions=False)[1].strip()
 
 
-class Failure(Exception):
-    """The service did not take the new configuration up."""
-
-
-def workers_replaced(unit, old, timeout):
-    """Wait until the main process has children, none of which is of the old ones."""
+def until(holds, timeout):
+    """Call holds() until it returns '' or the time is over; return what it said last."""
     deadline = time.monotonic() + timeout
     while True:
-        workers = unit.workers()
-        if workers and not workers & old:
-            return
-        if time.monotonic() > deadline:
-            raise Failure(f"{len(workers & old) or 'all'} worker processes were not replaced within {timeout} s")
+        problem = holds()
+        if not problem or time.monotonic() > deadline:
+            return problem
         time.sleep(0.1)
+
+
+def workers_left(unit, old):
+    """Return '' once the main process has children, none of which is of the old ones."""
+    workers = unit.workers()
+    if workers and not workers & old:
+        return ""
+    return f"{len(workers & old) or 'all'} worker processes were not replaced"
 
 
 def connect(address):
@@ -231,27 +246,34 @@ def connect(address):
         connection.settimeout(5)
         connection.connect(address)
         return connection
+    host, port = host_and_port(address)
+    return socket.create_connection((host, port), timeout=5)
+
+
+def host_and_port(address):
     host, _colon, port = address.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), timeout=5)
+    if not host or not port.isdigit():
+        raise ValueError(f"wait_for: '{address}' is neither host:port nor the path of a socket")
+    return host.strip("[]"), int(port)
 
 
-def answers(probe, timeout):
-    """Wait until the service gives the expected answer; an open port alone may still be systemd's."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            with connect(probe["address"]) as connection:
-                connection.settimeout(max(1, deadline - time.monotonic()))
-                connection.sendall(probe["send"].encode())
-                answer = connection.recv(512).decode("ascii", "replace")
-            if answer.startswith(probe["expect"]):
-                return
-            problem = f"answers {answer.strip()!r} in place of {probe['expect'].strip()!r}"
-        except OSError as error:
-            problem = f"does not answer ({error})"
-        if time.monotonic() > deadline:
-            raise Failure(f"{probe['address']} {problem} after {timeout} s")
-        time.sleep(0.1)
+def unanswered(probe):
+    """Return '' if the service gives the expected answer; an open port alone may still be systemd's."""
+    answer = b""
+    expected = probe["expect"].encode()
+    try:
+        with connect(probe["address"]) as connection:
+            connection.sendall(probe["send"].encode())
+            while len(answer) < len(expected):
+                received = connection.recv(512)
+                if not received:
+                    break
+                answer += received
+    except OSError as error:
+        return f"{probe['address']} does not answer ({error})"
+    if answer.startswith(expected):
+        return ""
+    return f"{probe['address']} answers {answer.decode('ascii', 'replace').strip()!r} in place of {probe['expect'].strip()!r}"
 
 
 def desired(entry):
@@ -261,17 +283,16 @@ def desired(entry):
     return _files.File(entry["path"], content, entry["owner"], entry["group"], entry["mode"], secret is not None)
 
 
-def digest(files, also_reads):
-    """Return a digest of everything the service reads when it starts or reloads."""
+def digest(contents, also_reads):
+    """Return a digest of everything the service reads when it starts or reloads; contents are pairs of path and bytes."""
     total = hashlib.sha256()
-    for file in files:
-        total.update(f"{file.path}\0{file.after}\0".encode("utf-8", "surrogateescape"))
     for path in also_reads:
         try:
-            content = pathlib.Path(path).read_bytes()
+            contents = [*contents, (path, pathlib.Path(path).read_bytes())]
         except OSError:
-            content = b""
-        total.update(path.encode() + b"\0" + content + b"\0")
+            contents = [*contents, (path, None)]
+    for path, content in contents:
+        total.update(f"{path}\0".encode() + (b"-" if content is None else b"+" + content) + b"\0")
     return total.hexdigest()
 
 
@@ -283,11 +304,11 @@ def validate(module, files):
         stage.chmod(0o755)
         for file in files:
             if file.after is not None:
-                file.write(stage / str(file.path).lstrip("/"))
+                file.write_to(stage / str(file.path).lstrip("/"))
         for command in module.params["validate"]:
             words = [word.replace("{stage}", str(stage)) for word in command]
-            rc, out, err = module.run_command(words)
-            printed = (err + out).replace(str(stage), "").strip()
+            rc, out, err = module.run_command(words, expand_user_and_vars=False)
+            printed = mask(files, (err + out).replace(str(stage), "").strip())
             pattern = module.params["reject_output"]
             rejected = pattern and re.search(pattern, printed, re.MULTILINE)
             if rc or rejected:
@@ -301,56 +322,80 @@ def validate(module, files):
         shutil.rmtree(stage)
 
 
-def needed(module, unit, files, pending):
-    """Return what the service needs: none, start, stop, reload or restart."""
-    if module.params["state"] == "stopped":
-        return "stop" if unit.active else "none"
-    if not unit.active:
+def mask(files, text):
+    for file in files:
+        text = file.mask(text)
+    return text
+
+
+def needed(module, unit, files, applied):
+    """Return what the service needs: none, start, stop, reload or restart. `applied` is what it was last given."""
+    options = module.params
+    if options["state"] == "stopped":
+        return "none" if unit.stopped else "stop"
+    if unit.stopped:
         return "start"
-    if not pending:
+    if not unit.settled:
+        return "restart"
+    if not options["also_changed"] and applied == digest([(file.path, file.after) for file in files], options["also_reads"]):
         return "none"
-    lines = {line for file in files for line in file.changed_lines()}
-    restart = any(re.search(pattern, line) for pattern in module.params["restart_on"] for line in lines)
-    return "restart" if restart else module.params["apply"]
+    known = applied == digest([(file.path, file.before) for file in files], options["also_reads"])
+    lines = {line for file in files for line in file.lines()}
+    restart = options["restart_on"] and (not known or any(re.search(pattern, line) for pattern in options["restart_on"] for line in lines))
+    return "restart" if restart else options["apply"]
 
 
-def wanted(module):
-    return module.params["state"] == "started"
+def take_up(module, unit, action):
+    """Let the service take up the files that were switched; raise Failure if it does not."""
+    options = module.params
+    started = options["state"] == "started"
+    workers = unit.workers()
+    if action != "none":
+        unit.apply(action)
+    problem = ""
+    if action == "reload" and options["replaces_workers"]:
+        problem = until(lambda: workers_left(unit, workers), options["timeout"])
+    for probe in options["wait_for"] if started else []:
+        problem = problem or until(lambda probe=probe: unanswered(probe), options["timeout"])
+    if problem:
+        raise Failure(f"{problem} after {options['timeout']} s")
+    if unit.needs(started):
+        unit.enable(started)
+
+
+def go_back(unit, changed, action):
+    """Put the old files back and the service to what it did; return a sentence about it."""
+    _files.restore(changed)
+    try:
+        if action == "start":
+            unit.apply("stop")
+            return "the old files are back and the service is stopped, as it was"
+        if action in ("reload", "restart"):
+            unit.apply("restart" if action == "restart" else "reload-or-restart")
+            return "the old files are back and in use"
+    except Failure as failure:
+        return f"the old files are back, but the service did not take them up either ({failure})"
+    return "the old files are back"
 
 
 def switch(module, unit, files, action, marker):
     """Put the files in place and let the service take them up; on failure put the old ones back."""
     changed = [file for file in files if file.differs]
-    _files.state_directory()
-    marker.unlink(missing_ok=True)
-    try:
-        for file in changed:
-            file.write()
-        if unit.enabled != wanted(module):
-            unit.enable(wanted(module))
-        workers = unit.workers()
-        if action != "none":
-            unit.apply(action)
-        if action == "reload" and module.params["replaces_workers"]:
-            workers_replaced(unit, workers, module.params["timeout"])
-        for probe in module.params["wait_for"]:
-            answers(probe, module.params["timeout"])
-    except (Failure, OSError) as failure:
-        journal = unit.journal()
-        for file in changed:
-            file.restore()
-        went_back = "the old files are back"
-        if action == "start":
-            unit.apply("stop")
-            went_back += " and the service is stopped, as it was"
-        elif action in ("reload", "restart"):
+    with _files.prepared(changed):
+        # Without the marker, the next run completes this one if it is interrupted.
+        marker.unlink(missing_ok=True)
+        try:
+            _files.switch(changed)
+            take_up(module, unit, action)
+        except (Failure, OSError) as failure:
+            went_back = go_back(unit, changed, action)
             try:
-                unit.apply("restart" if action == "restart" else "reload-or-restart")
-                went_back += " and in use"
-            except Failure as second:
-                went_back += f", but the service did not take them up either ({second})"
-        module.fail_json(msg=f"{unit.name}: {failure}; {went_back}. The last lines of its journal:\n{journal}")
-    _files.replace(marker, digest(files, module.params["also_reads"]), (0, 0), 0o600)
+                journal = unit.journal()
+            except OSError as error:
+                journal = f"(no journal: {error})"
+            module.fail_json(msg=mask(files, f"{unit.name}: {failure}; {went_back}. The last lines of its journal:\n{journal}"))
+    given = digest([(file.path, file.after) for file in files], module.params["also_reads"])
+    _files.replace(marker, given.encode("ascii"), (0, 0), 0o600)
 
 
 def main():
@@ -392,17 +437,27 @@ def main():
         },
         supports_check_mode=True,
     )
-    files = [desired(entry) for entry in module.params["files"]]
-    unit = Unit(module, module.params["unit"])
+    options = module.params
+    unit = Unit(module, options["unit"])
     marker = _files.STATE_DIRECTORY / f"{unit.name}.applied"
+    try:
+        files = [desired(entry) for entry in options["files"]]
+        for probe in options["wait_for"]:
+            if not probe["address"].startswith("/"):
+                host_and_port(probe["address"])
+        if not module.check_mode:
+            for file in files:
+                file.ids()
+    except ValueError as error:
+        module.fail_json(msg=f"{unit.name}: {error}; nothing was changed")
     applied = marker.read_text(encoding="ascii") if marker.exists() else ""
-    pending = module.params["also_changed"] or applied != digest(files, module.params["also_reads"]) or any(file.differs for file in files)
-    action = needed(module, unit, files, pending)
+    action = needed(module, unit, files, applied)
+    differing = [file for file in files if file.differs]
     result = {
-        "changed": pending or action != "none" or unit.enabled != wanted(module),
-        "files": [str(file.path) for file in files if file.differs],
+        "changed": bool(differing) or action != "none" or unit.needs(options["state"] == "started"),
+        "files": [str(file.path) for file in differing],
         "action": action,
-        "diff": [file.diff() for file in files if file.differs],
+        "diff": [file.diff() for file in differing],
     }
     if action != "none":
         result["diff"].append({"prepared": f"{action} {unit.name}\n"})
@@ -410,7 +465,10 @@ def main():
     if result["changed"] and (unit.loaded or not module.check_mode):
         validate(module, files)
     if result["changed"] and not module.check_mode:
-        switch(module, unit, files, action, marker)
+        try:
+            switch(module, unit, files, action, marker)
+        except OSError as error:
+            module.fail_json(msg=f"{unit.name}: cannot write the new files, the old ones stay in use: {error}")
     module.exit_json(**result)
 
 

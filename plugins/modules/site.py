@@ -62,9 +62,46 @@ options:
     type: int
     default: 52428800
   limits:
-    description: Limits that are not to be derived, a dictionary of name to number.
+    description: Limits that are not to be derived.
     type: dict
     default: {}
+    suboptions:
+      workers:
+        description: amavis processes.
+        type: int
+      smtpd_processes:
+        description: SMTP connections at once.
+        type: int
+      connections_per_client:
+        description: Connections at once from one client.
+        type: int
+      scan_deadline:
+        description: Seconds for one scan of SpamAssassin.
+        type: int
+      child_timeout:
+        description: Seconds for one message in amavis.
+        type: int
+      proxy_timeout:
+        description: Seconds that Postfix waits for amavis.
+        type: int
+      queue_minfree:
+        description: Bytes that must be free where the queue is.
+        type: int
+      reinjection_size_limit:
+        description: Bytes that the listener behind the filter takes.
+        type: int
+      unpack_quota:
+        description: Bytes that the parts of one message may unpack to.
+        type: int
+      clamd_stream_size:
+        description: Bytes of the largest file that clamd takes.
+        type: int
+      clamd_scan_size:
+        description: Bytes that clamd scans of one file.
+        type: int
+      clamd_concurrent_reload:
+        description: Whether clamd goes on scanning while it loads new signatures.
+        type: bool
   official_databases:
     description: Whether clamd loads the official databases, which decides its memory.
     type: bool
@@ -96,13 +133,15 @@ options:
     type: list
     elements: str
     default: []
+extends_documentation_fragment:
+  - antispam.gateway.attributes
 attributes:
   check_mode:
     support: full
-    description: The module only reads.
+    details: The module only reads.
   diff_mode:
     support: none
-    description: Nothing is changed, so there is no difference to show.
+    details: Nothing is changed, so there is no difference to show.
 author:
   - The antispam.gateway maintainers (@antispam)
 seealso:
@@ -163,12 +202,26 @@ site:
 """
 
 import pathlib
+import shutil
 import ssl
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _host, _limits, _site
 
+LIMITS = (
+    "workers",
+    "smtpd_processes",
+    "connections_per_client",
+    "scan_deadline",
+    "child_timeout",
+    "proxy_timeout",
+    "queue_minfree",
+    "reinjection_size_limit",
+    "unpack_quota",
+    "clamd_stream_size",
+    "clamd_scan_size",
+)
 SUPPORTED = {("debian", "13"), ("debian", "12")}
 # What may hold each port without being in the way: the services this collection sets up.
 OWNERS = {25: ("postfix.service", "master"), 10024: ("amavis.service", "/usr/sbin/amavi"), 10025: ("postfix.service", "master")}
@@ -194,7 +247,11 @@ def main():
             "aliases": {"type": "dict", "default": {}},
             "sender_scores": {"type": "dict", "default": {}},
             "message_size_limit": {"type": "int", "default": 52428800},
-            "limits": {"type": "dict", "default": {}},
+            "limits": {
+                "type": "dict",
+                "default": {},
+                "options": {**{name: {"type": "int"} for name in LIMITS}, "clamd_concurrent_reload": {"type": "bool"}},
+            },
             "official_databases": {"type": "bool", "default": True},
             "accept_debian12": {"type": "bool", "default": False},
             "tls_certificate_file": {"type": "str", "default": ""},
@@ -225,6 +282,7 @@ def main():
     limits = {}
     try:
         limits = _limits.derive(_host.cpus(), _host.memory_mib(), options["message_size_limit"], options["official_databases"], options["limits"])
+        problems += disk_problems(limits["queue_minfree"])
     except _limits.Contradiction as contradiction:
         problems.append(f"gateway_limits: {contradiction}")
 
@@ -275,11 +333,12 @@ def host_problems(module):
     if others:
         problems.append(f"another MTA is installed ({', '.join(others)}), which installing Postfix would remove; move its mail away and remove it first")
     for port, (unit, process) in OWNERS.items():
-        owner = _host.listener(port)
-        if owner == _host.UNKNOWN and module.run_command(["systemctl", "--quiet", "is-active", unit])[0] == 0:
+        names = _host.listeners(port)
+        if not names or any(name.startswith(process) for name in names):
             continue
-        if owner and not owner.startswith(process):
-            problems.append(f"port {port} is taken by {owner}; stop it or move it to another port")
+        if names == {_host.UNKNOWN} and module.run_command(["systemctl", "--quiet", "is-active", unit])[0] == 0:
+            continue
+        problems.append(f"port {port} is taken by {', '.join(sorted(names))}; stop it or move it to another port")
     return problems
 
 
@@ -305,9 +364,19 @@ def certificate_problems(certificate, key):
     return problems
 
 
+def disk_problems(queue_minfree):
+    """With less than queue_minfree, smtpd would answer 452 to every message from the first day on."""
+    free = shutil.disk_usage("/var/spool").free
+    if free > queue_minfree:
+        return []
+    return [
+        f"gateway_limits: queue_minfree is {queue_minfree} bytes, but /var/spool has only {free} bytes free,"
+        " so every message would get 452; give it more room, or lower gateway_message_size_limit or the workers"
+    ]
+
+
 def next_hop_problems(site):
     problems, warnings = [], []
-    own = _host.own_addresses(site.hostname) if site.hostname else set()
     seen = set()
     for variable, host, port, bracketed in site.next_hops:
         if (host, port) in seen:
@@ -319,7 +388,7 @@ def next_hop_problems(site):
         elif problem:
             # Without brackets Postfix asks for MX records first, which the resolver library cannot.
             warnings.append(f"{variable}: {problem}; that is right only if it has MX records")
-        elif port == 25 and addresses & own:
+        elif port == 25 and any(_host.is_own(address) for address in addresses):
             problems.append(f"{variable}: {host} is this gateway itself, so mail would loop; name the internal mail server")
         elif warning:
             warnings.append(f"{variable}: {warning}")

@@ -147,6 +147,33 @@ class Record(dict):
         return "\n".join(lines)
 
 
+# Runs on the client: conversations of _smtp.py, all at once. A text may be given as [text, times] pairs, so that a
+# large message is built where it is sent.
+_PROGRAM = """
+import concurrent.futures, json, sys, types
+engine = types.ModuleType("engine")
+job = json.load(sys.stdin)
+exec(compile(job["engine"], "_smtp.py", "exec"), engine.__dict__)
+
+def text(value):
+    return value if isinstance(value, str) else "".join(piece * times for piece, times in value)
+
+def hold(arguments):
+    if arguments.get("content"):
+        arguments["content"] = text(arguments["content"])
+    for line in arguments.get("script") or []:
+        if isinstance(line, dict):
+            line["send"] = text(line["send"])
+    try:
+        return engine.converse(**arguments)
+    except engine.SmtpError as exc:
+        return dict(exc.result, error=str(exc))
+
+with concurrent.futures.ThreadPoolExecutor(len(job["conversations"])) as pool:
+    json.dump(list(pool.map(hold, job["conversations"])), sys.stdout)
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Client:
     """A host that speaks SMTP to the gateway, with the name, the address and the sender that it uses."""
@@ -160,32 +187,48 @@ class Client:
     def converse(self, may_break_off=False, **arguments):
         """Hold one conversation and return its Record.
 
-        The arguments are those of converse() in _smtp.py; to alice, if nothing else is said. A conversation that
-        cannot be held to its end (no connection, no answer) is an error, unless it ``may_break_off``: then the
-        record says why in ``error``.
+        The arguments are those of converse() in _smtp.py; to alice, if nothing else is said. ``content`` may be a
+        message object too, or [text, times] pairs, as may ``send`` in a script. A conversation that cannot be held to
+        its end (no connection, no answer) is an error, unless it ``may_break_off``: then the record says why in
+        ``error``.
         """
         return self.finish(self.begin(**arguments), may_break_off)
 
     def begin(self, **arguments):
         """Start a conversation and come back at once; ``finish`` waits for its end."""
-        spec = dataclasses.asdict(self)
-        del spec["on"]
-        spec.update({"recipients": [ALICE], "timeout": 120}, **arguments)
-        if "script" in spec:
-            spec["recipients"] = []
-        if isinstance(spec.get("content"), (bytes, email.message.Message)):
-            spec["content"] = bytes(spec["content"]).decode("utf-8")
-        return start(self.on, ["python3", "-c", ENGINE.read_text(encoding="utf-8")], json.dumps(spec))
+        return self._start([arguments])
+
+    def finish(self, process, may_break_off=False):
+        return self._finish(process, may_break_off)[0]
+
+    def converse_at_once(self, conversations, may_break_off=False):
+        """Hold several conversations (a list of dictionaries, each the arguments of one) at the same time."""
+        return self._finish(self._start(conversations), may_break_off)
+
+    def _start(self, conversations):
+        specs = []
+        for arguments in conversations:
+            spec = dataclasses.asdict(self)
+            del spec["on"]
+            spec.update({"recipients": [ALICE], "timeout": 120}, **arguments)
+            if "script" in spec:
+                spec["recipients"] = []
+            if isinstance(spec.get("content"), (bytes, email.message.Message)):
+                spec["content"] = bytes(spec["content"]).decode("utf-8")
+            specs.append(spec)
+        job = {"engine": ENGINE.read_text(encoding="utf-8"), "conversations": specs}
+        return start(self.on, ["python3", "-c", _PROGRAM], json.dumps(job))
 
     @staticmethod
-    def finish(process, may_break_off=False):
+    def _finish(process, may_break_off):
         out, err = process.communicate()
-        if not out.startswith("{"):
+        if process.returncode:
             raise RuntimeError(f"no conversation was held: {err or out}")
-        record = Record(json.loads(out))
-        if "error" in record and not may_break_off:
-            raise AssertionError(f"{record['error']}\n{record!r}")
-        return record
+        records = [Record(result) for result in json.loads(out)]
+        for record in records:
+            if "error" in record and not may_break_off:
+                raise AssertionError(f"{record['error']}\n{record!r}")
+        return records
 
 
 STRANGER = Client(OUTSIDE, "203.0.113.20", "mail.example.org")

@@ -397,7 +397,7 @@ def test_samples_are_well_formed(sample):
     assert not message.defects
     for name in ("Date", "Message-ID", "From", "To", "Subject", "MIME-Version", "Content-Type"):
         assert message[name], name
-    assert message["From"] == "Mail gateway test <sender@example.org>"
+    assert message["From"] == "Mail Gateway Test <sender@example.org>"
     assert message["To"] == ALICE
     assert data.endswith(b"\r\n")
     assert b"\n" not in data.replace(b"\r\n", b"")
@@ -406,7 +406,7 @@ def test_samples_are_well_formed(sample):
 
 def test_a_sample_of_the_null_sender_has_an_author():
     data = _smtp.sample_message("clean", "", [ALICE], "client.example.org")
-    assert email.message_from_bytes(data)["From"] == "Mail gateway test <MAILER-DAEMON@client.example.org>"
+    assert email.message_from_bytes(data)["From"] == "Mail Gateway Test <MAILER-DAEMON@client.example.org>"
 
 
 def test_the_clean_sample_has_neither_test_string():

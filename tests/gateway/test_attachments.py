@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Attachments: what is refused for its type, what cannot be looked into, and messages made to mislead."""
+
+import base64
+import io
+import tarfile
+import zipfile
+
+import pytest
+from _network import ALICE, STRANGER, deliveries, mailboxes, message
+
+# The smallest file that file(1) takes for a Windows program.
+PROGRAM = b"MZ".ljust(60, b"\0") + (128).to_bytes(4, "little") + b"\0" * 64 + b"PE\0\0\x4c\x01\x01\0" + b"\0" * 12 + b"\xe0\0\x02\x01\x0b\x01" + b"\0" * 512
+
+
+def send(*attachments, text="See the attachment.\n"):
+    return STRANGER.converse(content=message(text, attachments))
+
+
+def archive_of(*members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+# --- Banned types -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.holds("S4", "D12", "S8")
+@pytest.mark.parametrize("name", ["setup.exe", "SETUP.EXE", "invoice.pdf.exe", "macro.js", "disk.iso", "link.lnk", "page.hta", "run.vbs", "räume.scr"])
+def test_a_banned_file_name_is_refused(name):
+    record = send((name, b"just text"))
+    assert record.answer == "554 5.7.0"
+    assert "BANNED" in record.text
+    assert mailboxes(record.message_id) == []
+
+
+@pytest.mark.holds("D12")
+def test_a_banned_type_is_refused_for_its_content_whatever_its_name():
+    record = send(("notes.txt", PROGRAM))
+    assert record.answer == "554 5.7.0"
+    assert "BANNED" in record.text
+
+
+@pytest.mark.holds("D12", "T29")
+def test_a_banned_file_name_in_a_zip_is_refused():
+    record = send(("documents.zip", archive_of(("readme.txt", b"text"), ("setup.exe", b"just text"))))
+    assert record.answer == "554 5.7.0"
+    assert "BANNED" in record.text
+
+
+# How the gateway's own tools pack the file setup.dat; the packers come with the unpackers.
+PACKERS = {
+    "zip": "$sevenzip a -bso0 -tzip out setup.dat && cat out.zip",
+    "7z": "$sevenzip a -bso0 -t7z out setup.dat && cat out.7z",
+    "tar.xz": "tar -cJf - setup.dat",
+    "tar.bz2": "tar -cjf - setup.dat",
+    "gz": "gzip -c setup.dat",
+    "xz": "xz -c setup.dat",
+    "zst": "zstd -qc setup.dat",
+    "lz4": "lz4 -qc setup.dat",
+    "lzo": "lzop -c setup.dat",
+    "arj": "arj a -y out setup.dat >/dev/null && cat out.arj",
+    "cpio": "echo setup.dat | cpio -o --quiet",
+}
+
+
+@pytest.mark.holds("T29", "D12")
+@pytest.mark.parametrize("kind", PACKERS)
+def test_a_program_in_an_archive_is_refused(kind, gateway):
+    pack = f"sevenzip=$(command -v 7z || command -v 7zz) && cd $(mktemp -d) && echo {base64.b64encode(PROGRAM).decode()} | base64 -d >setup.dat && {{ {PACKERS[kind]}; }} | base64 -w0; rm -rf $PWD"
+    packed = base64.b64decode(gateway.check_output(pack))
+    assert packed
+    record = send((f"documents.{kind}", packed))
+    assert record.answer == "554 5.7.0"
+    assert "BANNED" in record.text
+
+
+@pytest.mark.holds("D12")
+@pytest.mark.parametrize("name", ["report.pdf", "photo.jpg", "notes.txt", "table.xlsx", "sounds.tar.gz"])
+def test_an_ordinary_attachment_arrives(name):
+    record = send((name, b"just text"), ("documents.zip", archive_of(("notes.txt", b"text"))))
+    assert record.answer == "250 2.0.0"
+    (delivery,) = deliveries(record.message_id)
+    assert delivery.message["Subject"] == "Test"
+    assert next(delivery.message.iter_attachments()).get_content() == b"just text"
+
+
+# --- What no scanner can open -----------------------------------------------------------------------------------------
+
+# 7z a -tzip -psecret secret.zip notes.txt
+ENCRYPTED = "@@ENCRYPTED@@"
+
+
+@pytest.mark.holds("T21")
+def test_an_encrypted_archive_arrives_marked():
+    record = send(("secret.zip", base64.b64decode(ENCRYPTED)))
+    assert record.answer == "250 2.0.0"
+    (delivery,) = deliveries(record.message_id)
+    assert delivery.mailbox == ALICE
+    assert delivery.message["Subject"] == "***UNCHECKED*** Test"
+
+
+def _nested(levels):
+    content, name = b"text", "notes.txt"
+    for level in range(levels):
+        content, name = archive_of((name, content)), f"level{level}.zip"
+    return content
+
+
+def _tar_of_empty_files(count):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for number in range(count):
+            archive.addfile(tarfile.TarInfo(f"{number}.txt"))
+    return file.getvalue()
+
+
+BOMBS = {
+    "much_from_little": lambda: ("zeros.zip", archive_of(("zeros.dat", bytes(80_000_000)))),
+    "too_many_files": lambda: ("many.zip", archive_of(*((f"{number}.txt", b"") for number in range(4000)))),
+    "too_many_files_in_a_tar": lambda: ("many.tar.gz", _tar_of_empty_files(4000)),
+    "too_many_levels": lambda: ("deep.zip", _nested(20)),
+}
+
+
+@pytest.mark.holds("T21", "S8")
+@pytest.mark.parametrize("kind", BOMBS)
+def test_an_archive_beyond_the_unpacking_limits_is_refused(kind):
+    record = send(BOMBS[kind]())
+    assert record.answer == "554 5.7.0"
+    assert mailboxes(record.message_id) == []
+
+
+# --- MIME that two readers would understand differently ---------------------------------------------------------------
+
+PART = "--{0}\r\nContent-Type: text/plain\r\n\r\nA part.\r\n--{0}--\r\n"
+AMBIGUOUS = {
+    "boundary_twice": ('Content-Type: multipart/mixed; boundary="one"; boundary="two"\r\n', PART.format("one") + PART.format("two")),
+    "boundary_twice_in_two_ways": ("Content-Type: multipart/mixed; boundary=one; boundary*=us-ascii''two\r\n", PART.format("one") + PART.format("two")),
+    "content_type_twice": ('Content-Type: multipart/mixed; boundary="one"\r\nContent-Type: multipart/mixed; boundary="two"\r\n', PART.format("one") + PART.format("two")),
+    "content_type_of_two_kinds": ('Content-Type: text/plain\r\nContent-Type: multipart/mixed; boundary="one"\r\n', PART.format("one")),
+    "encoding_twice": (
+        'Content-Type: text/plain\r\nContent-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n', base64.b64encode(b"A text.").decode() + "\r\n"
+    ),
+}
+
+
+@pytest.mark.holds("T11")
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_ambiguous_mime_is_refused(kind):
+    content_headers, body = AMBIGUOUS[kind]
+    built = message()
+    headers = "".join(f"{name}: {built[name]}\r\n" for name in ("Date", "Message-ID", "From", "To", "Subject"))
+    record = STRANGER.converse(content=headers + "MIME-Version: 1.0\r\n" + content_headers + "\r\n" + body)
+    assert record.answer == "554 5.7.0"
+    assert mailboxes(record.message_id) == []

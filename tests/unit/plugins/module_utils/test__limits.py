@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _limits
+
+quick = settings(max_examples=300, database=None, deadline=None)
+
+SIZE = 52428800
+# A host that has room for everything.
+BIG = {"cpus": 8, "memory": 32768, "message_size_limit": SIZE, "official_databases": True}
+
+
+def derive(overrides=None, **changes):
+    return _limits.derive(**{**BIG, **changes}, overrides=overrides)
+
+
+def contradiction(overrides=None, **changes):
+    with pytest.raises(_limits.Contradiction) as raised:
+        derive(overrides, **changes)
+    return str(raised.value)
+
+
+def assert_consistent(limits):
+    """What an administrator was promised, said again in words of one's own."""
+    workers, smtpd = limits["workers"], limits["smtpd_processes"]
+    clamd = _limits.CLAMD_OFFICIAL_MIB if limits["official"] else _limits.CLAMD_CUSTOM_MIB
+    clamd *= 1 + limits["clamd_concurrent_reload"]
+    assert _limits.SYSTEM_MIB + clamd + _limits.WORKER_MIB * workers <= limits["memory_mib"]
+    assert limits["scan_deadline"] < limits["child_timeout"] < limits["proxy_timeout"] < 600
+    assert math.ceil(smtpd / workers) * limits["scan_deadline"] < limits["proxy_timeout"]
+    assert 1 <= limits["connections_per_client"] <= max(1, workers / 2)
+    assert limits["message_size_limit"] < limits["reinjection_size_limit"]
+    assert limits["queue_minfree"] >= 1.5 * limits["reinjection_size_limit"]
+    for name in ("clamd_stream_size", "clamd_scan_size", "unpack_quota"):
+        assert limits[name] >= limits["message_size_limit"]
+
+
+def test_every_host_gets_a_set_that_holds_or_the_arithmetic():
+    cpus = [*range(1, 10), 12, 16, 24, 32, 48, 64, 96, 128, 192, 255, 256]
+    gib = [*range(1, 17), 24, 32, 48, 64, 96, 128, 256, 384, 511, 512]
+    taken = refused = 0
+    for cpu, memory, official, size in itertools.product(cpus, gib, (True, False), (1, 1024 * 1024, SIZE, 1024**3)):
+        try:
+            limits = _limits.derive(cpu, memory * 1024, size, official, {})
+        except _limits.Contradiction as text:
+            refused += 1
+            assert "memory: 300 MiB for the system + " in str(text)
+            assert f"but the host has {memory * 1024} MiB" in str(text)
+        else:
+            taken += 1
+            assert_consistent({**limits, "official": official})
+    assert taken > refused > 0
+
+
+def test_a_host_with_1_gib_is_enough_without_the_official_databases_and_too_little_with_them():
+    assert derive(cpus=1, memory=1024, official_databases=False)["workers"] == 3
+    text = contradiction(cpus=1, memory=1024)
+    assert "300 MiB for the system + 1300 MiB for clamd + 2 workers x 150 MiB = 1900 MiB, but the host has 1024 MiB" in text
+
+
+def test_memory_is_enough_to_the_mebibyte():
+    assert derive(memory=1900)["workers"] == 2
+    assert "1900 MiB, but the host has 1899 MiB" in contradiction(memory=1899)
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(1, 3), (2, 5), (4, 10), (8, 20), (64, 20)])
+def test_workers_follow_the_cpus_up_to_twenty(cpus, workers):
+    limits = derive(cpus=cpus)
+    assert limits["workers"] == workers
+    assert limits["smtpd_processes"] == 4 * workers
+    assert limits["connections_per_client"] == workers // 2
+
+
+def test_workers_follow_the_memory_where_it_is_scarce():
+    scarce = derive(memory=2500)
+    assert scarce["workers"] == (2500 - 300 - 1300) // 150 < derive()["workers"]
+
+
+def test_clamd_loads_aside_only_where_the_memory_holds_it_twice():
+    assert derive(memory=3200)["clamd_concurrent_reload"] is True
+    assert derive(memory=3199)["clamd_concurrent_reload"] is False
+    assert "2600 MiB for clamd" in contradiction({"clamd_concurrent_reload": True}, memory=2400)
+    # What is not needed twice is there for workers.
+    assert derive({"clamd_concurrent_reload": False}, memory=3500)["workers"] > derive(memory=3500)["workers"]
+
+
+def test_a_given_limit_is_taken_and_the_others_follow_it():
+    limits = derive({"workers": 6})
+    assert (limits["workers"], limits["smtpd_processes"], limits["connections_per_client"]) == (6, 24, 3)
+    limits = derive({"message_size_limit": 1, "reinjection_size_limit": 3 * SIZE})
+    assert limits["message_size_limit"] == SIZE
+    assert limits["clamd_stream_size"] == 3 * SIZE
+    assert limits["queue_minfree"] >= 1.5 * 3 * SIZE
+
+
+def test_a_limit_without_a_value_is_derived():
+    assert derive({"workers": None, "proxy_timeout": None}) == derive() == derive(None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "arithmetic"),
+    [
+        ({"workers": 300}, "300 workers x 150 MiB = "),
+        ({"scan_deadline": 120}, "scan_deadline 120 s must be below child_timeout 120 s"),
+        ({"child_timeout": 300}, "child_timeout 300 s must be below proxy_timeout 300 s"),
+        ({"proxy_timeout": 600}, "proxy_timeout 600 s must be below the 600 s"),
+        ({"scan_deadline": 75}, "80 / workers 20 = 4 rounds x scan_deadline 75 s = 300 s, which must be below proxy_timeout 300 s"),
+        ({"smtpd_processes": 81}, "81 / workers 20 = 5 rounds x scan_deadline 60 s = 300 s"),
+        ({"connections_per_client": 11}, "connections_per_client 11 is more than half of the 20 workers"),
+        ({"reinjection_size_limit": SIZE}, f"reinjection_size_limit {SIZE} must be above the message size limit {SIZE}"),
+        ({"queue_minfree": 80215999, "reinjection_size_limit": 53477376}, "queue_minfree 80215999 must be at least 1.5 x reinjection_size_limit 53477376 = 80216064"),
+        ({"clamd_stream_size": SIZE - 1}, f"clamd_stream_size {SIZE - 1} must not be below"),
+        ({"clamd_scan_size": SIZE - 1}, f"clamd_scan_size {SIZE - 1} must not be below"),
+        ({"unpack_quota": SIZE - 1}, f"unpack_quota {SIZE - 1} must not be below"),
+        ({"workers": 0}, "workers is 0: it must be above 0"),
+        ({"scan_deadline": -1}, "scan_deadline is -1: it must be above 0"),
+    ],
+)
+def test_a_contradiction_comes_with_its_arithmetic(overrides, arithmetic):
+    assert arithmetic in contradiction(overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"scan_deadline": 74},
+        {"smtpd_processes": 80},
+        {"smtpd_processes": 1},
+        {"connections_per_client": 10},
+        {"proxy_timeout": 599},
+        {"reinjection_size_limit": SIZE + 1},
+        {"queue_minfree": 80216064, "reinjection_size_limit": 53477376},
+        {"clamd_stream_size": SIZE},
+        {"workers": 1},
+    ],
+)
+def test_what_just_holds_is_taken(overrides):
+    limits = derive(overrides)
+    assert {name: limits[name] for name in overrides} == overrides
+    assert_consistent({**limits, "official": True})
+
+
+def test_every_contradiction_is_reported_at_once():
+    text = contradiction({"scan_deadline": 200, "connections_per_client": 20, "unpack_quota": 1})
+    for name in ("scan_deadline", "worst wait", "connections_per_client", "unpack_quota"):
+        assert name in text
+
+
+def test_a_message_size_of_zero_is_refused():
+    """For Postfix it means no limit at all."""
+    assert "message_size_limit is 0" in contradiction(message_size_limit=0)
+
+
+def test_a_limit_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="wrokers"):
+        derive({"wrokers": 4})
+
+
+names = ["workers", "smtpd_processes", "connections_per_client", "scan_deadline", "child_timeout", "proxy_timeout"]
+sizes = ["reinjection_size_limit", "queue_minfree", "unpack_quota", "clamd_stream_size", "clamd_scan_size"]
+some_limits = st.fixed_dictionaries(
+    {},
+    optional={
+        **{name: st.integers(-1, 700) for name in names},
+        **{name: st.integers(0, 20 * SIZE) for name in sizes},
+        "clamd_concurrent_reload": st.booleans(),
+    },
+)
+
+
+@quick
+@given(some_limits, st.integers(1, 256), st.integers(1, 512), st.booleans())
+def test_any_overrides_end_in_a_set_that_holds_or_in_a_refusal(overrides, cpus, gib, official):
+    try:
+        limits = derive(overrides, cpus=cpus, memory=gib * 1024, official_databases=official)
+    except _limits.Contradiction as text:
+        assert any(character.isdigit() for character in str(text))
+        return
+    assert {name: limits[name] for name in overrides} == overrides
+    assert_consistent({**limits, "official": official})

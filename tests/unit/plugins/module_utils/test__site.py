@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _site
+
+HOP = "[mail.inside.example.com]"
+
+
+def domain(name="example.com", next_hop=HOP, verify=False):
+    return {"name": name, "next_hop": next_hop, "verify_recipients": verify}
+
+
+def site(**changes):
+    arguments = {
+        "hostname": "mx1.example.com",
+        "domains": [domain(), domain("example.net", HOP + ":26", verify=True), domain("staff.example.com")],
+        "recipients": ["alice@example.com", "bob@example.com", "@staff.example.com"],
+        "postmaster": "alice@example.com",
+        **changes,
+    }
+    return _site.Site(**arguments)
+
+
+def only_problem(**changes):
+    problems = site(**changes).problems
+    assert len(problems) == 1, problems
+    return problems[0]
+
+
+# ---- what is derived ---------------------------------------------------------------------------------------------
+
+
+def test_every_table_comes_from_the_one_list():
+    example = site()
+    assert example.problems == []
+    assert example.relay_domains() == {"example.com": "OK", "example.net": "OK", "staff.example.com": "OK"}
+    assert example.transport() == {
+        "example.com": "relay:[mail.inside.example.com]",
+        "example.net": "relay:[mail.inside.example.com]:26",
+        "staff.example.com": "relay:[mail.inside.example.com]",
+    }
+    assert example.verify_recipients() == {"example.net": "reject_unverified_recipient"}
+    assert example.relay_recipients() == {
+        "alice@example.com": "OK",
+        "bob@example.com": "OK",
+        "@staff.example.com": "OK",
+        # Postfix asks the next hop about these: the list must not be in the way.
+        "@example.net": "OK",
+    }
+
+
+def test_names_are_folded_everywhere():
+    example = site(
+        hostname="MX1.Example.com",
+        domains=[domain("Example.COM", "[Mail.Inside.example.com]:25")],
+        recipients=["Alice@EXAMPLE.com", "alice@example.com", "ALICE@example.COM"],
+        postmaster="Alice@Example.com",
+        aliases={"Info@Example.com": ["Alice@Example.com"]},
+        sender_scores={"News@Example.ORG": "-1.5"},
+    )
+    assert example.problems == []
+    assert example.hostname == "mx1.example.com"
+    assert example.relay_domains() == {"example.com": "OK"}
+    assert example.transport() == {"example.com": "relay:[mail.inside.example.com]:25"}
+    assert example.relay_recipients() == {"alice@example.com": "OK"}
+    assert example.virtual()["info@example.com"] == "alice@example.com"
+    assert example.sender_scores == {"news@example.org": -1.5}
+
+
+def test_an_international_domain_is_the_same_one_in_every_table():
+    example = site(
+        domains=[domain("münchen.example", "[mail.münchen.example]")],
+        recipients=["alice@münchen.example"],
+        postmaster="alice@xn--mnchen-3ya.example",
+    )
+    assert example.problems == []
+    assert example.relay_domains() == {"xn--mnchen-3ya.example": "OK"}
+    assert example.relay_recipients() == {"alice@xn--mnchen-3ya.example": "OK"}
+    assert example.transport() == {"xn--mnchen-3ya.example": "relay:[mail.xn--mnchen-3ya.example]"}
+
+
+@pytest.mark.parametrize("next_hop", ["[192.0.2.25]:26", "[2001:db8::25]", "[2001:db8::25]:26", "mail.inside.example.com", "mail.inside.example.com:26"])
+def test_a_next_hop_reaches_the_transport_table_as_it_is(next_hop):
+    assert site(domains=[domain(next_hop=next_hop)], recipients=["alice@example.com"]).transport() == {"example.com": f"relay:{next_hop}"}
+
+
+def test_next_hops_are_named_by_their_variable():
+    assert site().next_hops == [
+        ("gateway_domains[0].next_hop", "mail.inside.example.com", 25, True),
+        ("gateway_domains[1].next_hop", "mail.inside.example.com", 26, True),
+        ("gateway_domains[2].next_hop", "mail.inside.example.com", 25, True),
+    ]
+
+
+def test_networks_keep_their_order():
+    networks = site(trusted_networks=["2001:db8::/32", "192.0.2.0/24"]).trusted_networks
+    assert [str(network) for network in networks] == ["2001:db8::/32", "192.0.2.0/24"]
+
+
+@pytest.mark.parametrize("name", ["example.com", "example.net", "staff.example.com", "mx1.example.com"])
+@pytest.mark.parametrize("local", ["postmaster", "abuse"])
+def test_role_mailboxes_of_every_domain_go_to_the_postmaster(local, name):
+    assert site().virtual()[f"{local}@{name}"] == "alice@example.com"
+
+
+def test_what_the_host_itself_sends_goes_to_the_postmaster():
+    assert site().virtual()["root@mx1.example.com"] == "alice@example.com"
+    assert {"root", "postmaster", "mailer-daemon", "clamav", "amavis"} <= site().system_aliases().keys()
+    assert set(site().system_aliases().values()) == {"alice@example.com"}
+
+
+def test_a_role_mailbox_that_the_site_lists_stays_where_it_is():
+    example = site(recipients=["alice@example.com", "postmaster@example.com", "@staff.example.com"])
+    assert "postmaster@example.com" not in example.virtual()
+    assert example.virtual()["abuse@example.com"] == "alice@example.com"
+    assert example.relay_recipients()["postmaster@example.com"] == "OK"
+
+
+def test_an_alias_of_the_site_goes_before_the_derived_one():
+    example = site(aliases={"postmaster@example.com": ["bob@example.com", "friend@example.org"], "postmaster@mx1.example.com": "bob@example.com"})
+    assert example.problems == []
+    assert example.virtual()["postmaster@example.com"] == "bob@example.com, friend@example.org"
+    assert example.virtual()["postmaster@mx1.example.com"] == "bob@example.com"
+    assert example.virtual()["postmaster@example.net"] == "alice@example.com"
+
+
+def test_the_postmaster_is_no_alias_to_itself():
+    example = site(postmaster="postmaster@example.com")
+    assert "postmaster@example.com" not in example.virtual()
+    assert example.virtual()["abuse@example.com"] == "postmaster@example.com"
+
+
+def test_a_copy_to_oneself_is_kept():
+    """In virtual(5) this is how a mailbox keeps its mail and another gets a copy."""
+    example = site(aliases={"bob@example.com": ["bob@example.com", "alice@example.com"]})
+    assert example.problems == []
+    assert example.virtual()["bob@example.com"] == "bob@example.com, alice@example.com"
+
+
+def test_a_domain_may_live_in_a_sub_domain_of_another():
+    example = site(domains=[domain(), domain("sub.example.com")], recipients=["alice@example.com", "@sub.example.com"])
+    assert example.problems == []
+    assert "@sub.example.com" in example.relay_recipients()
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hostname": "mx1"}, ["gateway_hostname", "'mx1'", "fully qualified"]),
+        ({"hostname": "mx_1.example.com"}, ["gateway_hostname", "not a domain name"]),
+        ({"hostname": "example.com"}, ["gateway_hostname", "relay domain", "name of its own"]),
+        ({"postmaster": "alice"}, ["gateway_postmaster", "no @"]),
+        ({"postmaster": "root@mx1.example.com"}, ["gateway_postmaster", "no mailboxes"]),
+        ({"postmaster": "alice@localhost"}, ["gateway_postmaster", "alice@localhost"]),
+        ({"trusted_networks": ["192.0.2.0/24", "127.0.0.1/8"]}, ["gateway_trusted_networks[1]", "127.0.0.0/8"]),
+        ({"recipients": ["alice@example.com", "@staff.example.com", "eve@example.org"]}, ["gateway_recipients", "eve@example.org", "not in gateway_domains"]),
+        ({"recipients": ["alice@example.com", "@staff.example.com", "a b@example.com"]}, ["gateway_recipients[2]", "local part"]),
+        ({"recipients": ["alice@example.com"]}, ["gateway_domains", "who receives mail in staff.example.com", "'@staff.example.com'", "verify_recipients"]),
+        ({"aliases": {"info@example.org": ["alice@example.com"]}}, ["gateway_aliases", "info@example.org", "neither"]),
+        ({"aliases": {"info@example.com": ["alice@example.com", "bob"]}}, ["gateway_aliases['info@example.com'][1]", "no @"]),
+        ({"aliases": {"@example.com": ["alice@example.com"]}}, ["gateway_aliases['@example.com']", "local part"]),
+        ({"sender_scores": {"@example.org": 5}}, ["gateway_sender_scores['@example.org']", "never matches"]),
+        ({"sender_scores": {"example.org": "high"}}, ["gateway_sender_scores['example.org']", "not a score"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_its_variable(changes, words):
+    problem = only_problem(**changes)
+    for word in words:
+        assert word in problem
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (domain("example"), ["gateway_domains[3].name", "'example'"]),
+        (domain("example.org", "2001:db8::25"), ["gateway_domains[3].next_hop", "not a next hop"]),
+        (domain("Example.NET", verify=True), ["gateway_domains[3].name", "example.net stands in the list twice"]),
+    ],
+)
+def test_a_mistake_in_a_domain_names_its_place_in_the_list(entry, words):
+    problem = only_problem(domains=[domain(), domain("example.net", verify=True), domain("staff.example.com"), entry])
+    for word in words:
+        assert word in problem
+
+
+def test_a_site_without_domains_is_refused():
+    assert "the list is empty" in only_problem(domains=[], recipients=[])
+
+
+def test_all_mistakes_are_reported_at_once():
+    problems = site(hostname="mx1", postmaster="alice", trusted_networks=["x"], recipients=["eve@example.org"], sender_scores={"": "y"}).problems
+    for variable in ("gateway_hostname", "gateway_postmaster", "gateway_trusted_networks[0]", "eve@example.org", "gateway_sender_scores", "example.com", "staff.example.com"):
+        assert any(variable in problem for problem in problems), variable
+
+
+@pytest.mark.parametrize("targets", [None, [], 5, ""])
+def test_an_alias_that_leads_nowhere_is_a_mistake(targets):
+    assert "gateway_aliases['info@example.com']" in only_problem(aliases={"info@example.com": targets})
+
+
+def test_two_spellings_of_one_alias_are_a_mistake():
+    problem = only_problem(aliases={"Info@example.com": ["alice@example.com"], "info@example.com": ["bob@example.com"]})
+    assert "gateway_aliases" in problem
+    assert "info@example.com" in problem
+
+
+def test_two_spellings_of_one_sender_are_a_mistake():
+    problem = only_problem(sender_scores={"Example.org": 5, "example.org": -5})
+    assert "gateway_sender_scores" in problem
+    assert "example.org" in problem
+
+
+# ---- names nobody knows ------------------------------------------------------------------------------------------
+
+
+KNOWN = ["gateway_domains", "gateway_recipients", "postfix_main_cf"]
+PREFIXES = ["gateway_", "postfix_"]
+
+
+def test_an_unknown_name_comes_with_the_nearest_known_one():
+    assert _site.unknown_variables(["gateway_domain"], KNOWN, PREFIXES) == [
+        "gateway_domain: no role of antispam.gateway knows this variable; did you mean gateway_domains?"
+    ]
+
+
+def test_an_unknown_name_that_is_near_to_none_points_to_the_lists():
+    assert "README" in _site.unknown_variables(["postfix_zzz"], KNOWN, PREFIXES)[0]
+
+
+def test_known_names_and_names_of_others_are_left_alone():
+    assert _site.unknown_variables([*KNOWN, "my_gateway_domain", "gatewayx", "nginx_port"], KNOWN, PREFIXES) == []
+    assert _site.unknown_variables(["gateway_domain"], KNOWN, []) == []
