@@ -19,6 +19,8 @@ MAX_ADDRESS = 254
 
 # The largest blocks that were ever given to one site.
 SHORTEST_PREFIX = {4: 8, 6: 16}
+# RFC 4193
+UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 # RFC 5321 Dot-string. Quoted local parts have no place in a lookup table that
@@ -99,7 +101,8 @@ def network(text):
     except ValueError:
         found = None
     if found is not None:
-        if found.prefixlen < SHORTEST_PREFIX[found.version]:
+        local = found.version == 6 and found.subnet_of(UNIQUE_LOCAL)
+        if found.prefixlen < SHORTEST_PREFIX[found.version] and not local:
             raise ValueError(f"'{text}' is so large a part of the internet that the gateway would be an open relay")
         return found
     try:

@@ -11,6 +11,7 @@ are renames, which need no room on the disk.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import os
 import pathlib
@@ -88,8 +89,10 @@ class File:
         if self.secret:
             for content in (self.before, self.after):
                 for line in (content or b"").decode("utf-8", "replace").splitlines():
-                    if len(line.strip()) > 3:
-                        text = text.replace(line.strip(), "********")
+                    # A program may print the value alone, such as a URL with its password.
+                    for part in [line.strip(), *(word for word in line.split() if "://" in word or "@" in word)]:
+                        if len(part) > 3:
+                            text = text.replace(part, "********")
         return text
 
     def write_to(self, path):
@@ -107,11 +110,13 @@ def prepared(files):
             directory = file.path.parent
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             # What an interrupted run left.
-            for left in directory.glob(f".{file.path.name}.{_OURS}*"):
-                left.unlink()
+            for left in directory.iterdir():
+                if left.name.startswith(f".{file.path.name}.{_OURS}"):
+                    left.unlink()
             if file.after is not None:
                 file.aside = _write_aside(file.path, file.after, file.ids(), file.mode)
-            if file.status is not None:
+            # A dangling link is something to go back to as well.
+            if os.path.lexists(file.path):
                 file.old = _unused_name(file.path)
                 os.link(file.path, file.old, follow_symlinks=False)
         yield
@@ -138,6 +143,15 @@ def restore(files):
         else:
             file.old.replace(file.path)
     _sync(files)
+
+
+@contextlib.contextmanager
+def alone():
+    """Wait until no other run of this collection switches anything on this host."""
+    STATE_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(STATE_DIRECTORY / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def replace(path, content, ids, mode):

@@ -192,7 +192,7 @@ class Unit:
     def needs(self, wanted):
         """Return whether the unit is not enabled, or not disabled, as wanted. A static unit is neither."""
         state = self.properties.get("UnitFileState", "")
-        return state in ("", "disabled", "masked") if wanted else state == "enabled"
+        return state not in ("enabled", "static", "indirect", "generated", "alias") if wanted else state in ("enabled", "enabled-runtime")
 
     def enable(self, wanted):
         self._do("enable" if wanted else "disable", self.name)
@@ -223,10 +223,10 @@ class Unit:
 
 
 def until(holds, timeout):
-    """Call holds() until it returns '' or the time is over; return what it said last."""
+    """Call holds(seconds left) until it returns '' or the time is over; return what it said last."""
     deadline = time.monotonic() + timeout
     while True:
-        problem = holds()
+        problem = holds(max(1, deadline - time.monotonic()))
         if not problem or time.monotonic() > deadline:
             return problem
         time.sleep(0.1)
@@ -252,17 +252,18 @@ def connect(address):
 
 def host_and_port(address):
     host, _colon, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"wait_for: '{address}' is neither host:port nor the path of a socket")
     return host.strip("[]"), int(port)
 
 
-def unanswered(probe):
+def unanswered(probe, left):
     """Return '' if the service gives the expected answer; an open port alone may still be systemd's."""
     answer = b""
     expected = probe["expect"].encode()
     try:
         with connect(probe["address"]) as connection:
+            connection.settimeout(left)
             connection.sendall(probe["send"].encode())
             while len(answer) < len(expected):
                 received = connection.recv(512)
@@ -335,10 +336,11 @@ def needed(module, unit, files, applied):
         return "none" if unit.stopped else "stop"
     if unit.stopped:
         return "start"
-    if not unit.settled:
-        return "restart"
     if not options["also_changed"] and applied == digest([(file.path, file.after) for file in files], options["also_reads"]):
         return "none"
+    if not unit.settled:
+        # A start that is under way may have read the old files.
+        return "restart"
     known = applied == digest([(file.path, file.before) for file in files], options["also_reads"])
     lines = {line for file in files for line in file.lines()}
     restart = options["restart_on"] and (not known or any(re.search(pattern, line) for pattern in options["restart_on"] for line in lines))
@@ -354,9 +356,9 @@ def take_up(module, unit, action):
         unit.apply(action)
     problem = ""
     if action == "reload" and options["replaces_workers"]:
-        problem = until(lambda: workers_left(unit, workers), options["timeout"])
+        problem = until(lambda _left: workers_left(unit, workers), options["timeout"])
     for probe in options["wait_for"] if started else []:
-        problem = problem or until(lambda probe=probe: unanswered(probe), options["timeout"])
+        problem = problem or until(lambda left, probe=probe: unanswered(probe, left), options["timeout"])
     if problem:
         raise Failure(f"{problem} after {options['timeout']} s")
     if unit.needs(started):
@@ -381,7 +383,7 @@ def go_back(unit, changed, action):
 def switch(module, unit, files, action, marker):
     """Put the files in place and let the service take them up; on failure put the old ones back."""
     changed = [file for file in files if file.differs]
-    with _files.prepared(changed):
+    with _files.alone(), _files.prepared(changed):
         # Without the marker, the next run completes this one if it is interrupted.
         marker.unlink(missing_ok=True)
         try:
@@ -394,8 +396,8 @@ def switch(module, unit, files, action, marker):
             except OSError as error:
                 journal = f"(no journal: {error})"
             module.fail_json(msg=mask(files, f"{unit.name}: {failure}; {went_back}. The last lines of its journal:\n{journal}"))
-    given = digest([(file.path, file.after) for file in files], module.params["also_reads"])
-    _files.replace(marker, given.encode("ascii"), (0, 0), 0o600)
+        given = digest([(file.path, file.after) for file in files], module.params["also_reads"])
+        _files.replace(marker, given.encode("ascii"), (0, 0), 0o600)
 
 
 def main():
@@ -442,6 +444,8 @@ def main():
     marker = _files.STATE_DIRECTORY / f"{unit.name}.applied"
     try:
         files = [desired(entry) for entry in options["files"]]
+        if len({file.path for file in files}) < len(files):
+            raise ValueError("one path stands in files twice")
         for probe in options["wait_for"]:
             if not probe["address"].startswith("/"):
                 host_and_port(probe["address"])

@@ -224,7 +224,8 @@ LIMITS = (
 )
 SUPPORTED = {("debian", "13"), ("debian", "12")}
 # What may hold each port without being in the way: the services this collection sets up.
-OWNERS = {25: ("postfix.service", "master"), 10024: ("amavis.service", "/usr/sbin/amavi"), 10025: ("postfix.service", "master")}
+POSTFIX = (["postfix.service", "postfix@-.service"], "master")
+OWNERS = {25: POSTFIX, 10024: (["amavis.service"], "/usr/sbin/amavi"), 10025: POSTFIX}
 
 
 def main():
@@ -332,11 +333,11 @@ def host_problems(module):
     others = _host.installed(_host.OTHER_MTAS)
     if others:
         problems.append(f"another MTA is installed ({', '.join(others)}), which installing Postfix would remove; move its mail away and remove it first")
-    for port, (unit, process) in OWNERS.items():
+    for port, (units, process) in OWNERS.items():
         names = _host.listeners(port)
         if not names or any(name.startswith(process) for name in names):
             continue
-        if names == {_host.UNKNOWN} and module.run_command(["systemctl", "--quiet", "is-active", unit])[0] == 0:
+        if names == {_host.UNKNOWN} and module.run_command(["systemctl", "--quiet", "is-active", *units])[0] == 0:
             continue
         problems.append(f"port {port} is taken by {', '.join(sorted(names))}; stop it or move it to another port")
     return problems

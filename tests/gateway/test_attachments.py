@@ -90,8 +90,8 @@ def test_an_ordinary_attachment_arrives(name):
 
 # --- What no scanner can open -----------------------------------------------------------------------------------------
 
-# 7z a -tzip -psecret secret.zip notes.txt
-ENCRYPTED = "@@ENCRYPTED@@"
+# zip -X -P secret secret.zip notes.txt
+ENCRYPTED = "UEsDBAoACQAAAAAAIVyumvJSFgAAAAoAAAAJAAAAbm90ZXMudHh0E3ONmggE6yGSnCuOfSbSWj2xyrCQLVBLBwiumvJSFgAAAAoAAABQSwECHgMKAAkAAAAAACFcrpryUhYAAAAKAAAACQAAAAAAAAABAAAApIEAAAAAbm90ZXMudHh0UEsFBgAAAAABAAEANwAAAE0AAAAAAA=="
 
 
 @pytest.mark.holds("T21")

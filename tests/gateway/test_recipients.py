@@ -12,16 +12,11 @@ def asked(recipient, client=STRANGER, **arguments):
 
 
 @pytest.mark.holds("S3", "S7", "S8")
-@pytest.mark.parametrize("recipient", ["nobody@example.com", "alice@staff", "root@example.com", "alice+tag@example.com"])
+@pytest.mark.parametrize("recipient", ["nobody@example.com", "root@example.com", "alice+tag@example.com", "alic@example.com"])
 def test_an_unknown_user_is_refused_at_rcpt(recipient):
     record = asked(recipient)
     assert record.reply["step"] == "rcpt"
-    assert record.reply["code"] in (550, 554, 504)
-
-
-@pytest.mark.holds("S3", "S7", "S8")
-def test_an_unknown_user_of_a_listed_domain_gets_550():
-    assert asked("nobody@example.com").answer == "550 5.1.1"
+    assert record.answer == "550 5.1.1"
 
 
 @pytest.mark.holds("S3", "S7", "S9", "T34")

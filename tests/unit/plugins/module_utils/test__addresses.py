@@ -235,10 +235,15 @@ def test_a_network_of_one_interface_is_refused():
     refused(_addresses.network, "fe80::%eth0/64")
 
 
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "172.16.0.0/12", "fd00::/8", "2001:db8::/32"])
+def test_the_networks_of_a_large_site_are_taken(text):
+    assert str(_addresses.network(text)) == text
+
+
 @quick
 @given(st.ip_addresses(), st.data())
 def test_a_network_is_taken_or_refused_with_one_that_is_taken(address, data):
-    length = data.draw(st.integers(8, address.max_prefixlen))
+    length = data.draw(st.integers(8 if address.version == 4 else 16, address.max_prefixlen))
     try:
         network = _addresses.network(f"{address}/{length}")
     except ValueError as error:
@@ -251,23 +256,25 @@ def test_a_network_is_taken_or_refused_with_one_that_is_taken(address, data):
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"),
+    ("text", "parts", "written"),
     [
-        ("[mail.example.com]", ("mail.example.com", 25, True)),
-        (" [Mail.Example.com]:2525 ", ("mail.example.com", 2525, True)),
-        ("mail.example.com", ("mail.example.com", 25, False)),
-        ("mail.example.com:26", ("mail.example.com", 26, False)),
-        ("[mail.münchen.example]", ("mail.xn--mnchen-3ya.example", 25, True)),
-        ("[192.0.2.25]", ("192.0.2.25", 25, True)),
-        ("[192.0.2.25]:65535", ("192.0.2.25", 65535, True)),
-        ("[2001:db8::25]", ("2001:db8::25", 25, True)),
-        ("[2001:DB8:0::25]:26", ("2001:db8::25", 26, True)),
-        ("[ipv6:2001:db8::25]", ("2001:db8::25", 25, True)),
-        ("[IPv6:2001:db8::25]:26", ("2001:db8::25", 26, True)),
+        ("[mail.example.com]", ("mail.example.com", 25, True), "[mail.example.com]"),
+        (" [Mail.Example.com]:2525 ", ("mail.example.com", 2525, True), "[mail.example.com]:2525"),
+        ("[mail.example.com]:25", ("mail.example.com", 25, True), "[mail.example.com]"),
+        ("mail.example.com", ("mail.example.com", 25, False), "mail.example.com"),
+        ("mail.example.com:26", ("mail.example.com", 26, False), "mail.example.com:26"),
+        ("[mail.münchen.example]", ("mail.xn--mnchen-3ya.example", 25, True), "[mail.xn--mnchen-3ya.example]"),
+        ("[192.0.2.25]", ("192.0.2.25", 25, True), "[192.0.2.25]"),
+        ("[192.0.2.25]:65535", ("192.0.2.25", 65535, True), "[192.0.2.25]:65535"),
+        ("[2001:db8::25]", ("2001:db8::25", 25, True), "[2001:db8::25]"),
+        ("[2001:DB8:0::25]:26", ("2001:db8::25", 26, True), "[2001:db8::25]:26"),
+        ("[IPv6:2001:db8::25]:26", ("2001:db8::25", 26, True), "[2001:db8::25]:26"),
     ],
 )
-def test_the_parts_of_a_next_hop(text, parts):
+def test_a_next_hop_has_one_spelling(text, parts, written):
     assert _addresses.next_hop(text) == parts
+    assert _addresses.write_next_hop(*parts) == written
+    assert _addresses.next_hop(written) == parts
 
 
 @pytest.mark.parametrize(
@@ -287,6 +294,7 @@ def test_the_parts_of_a_next_hop(text, parts):
         ("[mail.example.com]:65536", "65535"),
         ("[mail_1.example.com]", "not a domain name"),
         ("[192.0.2.256]", "IP address"),
+        ("[ipv6:mail.example.com]", "not a domain name"),
     ],
 )
 def test_what_is_no_next_hop_is_refused(text, word):

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _files
 
-quick = settings(max_examples=100, database=None, deadline=None)
+quick = settings(max_examples=150, database=None, deadline=None)
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
+IDS = (os.getuid(), os.getgid())
 
 
 def file(path, after, **more):
@@ -28,6 +29,18 @@ def file(path, after, **more):
 
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def tree(directory):
+    """Everything below a directory: bytes, targets of links, permissions."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        name = str(path.relative_to(directory))
+        if path.is_symlink():
+            found[name] = os.readlink(path)
+        else:
+            found[name] = (mode(path), path.read_bytes() if path.is_file() else None)
+    return found
 
 
 @pytest.fixture
@@ -60,36 +73,31 @@ def test_a_file_as_it_should_be_does_not_differ(path):
 
 @pytest.mark.parametrize("after", ["after\n", "before", "before\r\n", "", None])
 def test_other_content_differs(path, after):
-    same = file(path, after, mode="0640")
-    assert same.content_differs
-    assert same.differs
+    assert file(path, after, mode="0640").differs
 
 
 def test_other_permissions_differ(path):
     other = file(path, "before\n", mode="0644")
     assert other.access_differs
     assert other.differs
-    assert not other.content_differs
 
 
-def test_another_owner_differs(path, monkeypatch):
-    class Root:
-        pw_uid = gr_gid = os.getuid() + 1
+@pytest.mark.parametrize("database", ["getpwnam", "getgrnam"])
+def test_another_owner_differs(path, monkeypatch, database):
+    class Other:
+        pw_uid, gr_gid = IDS[0] + 1, IDS[1] + 1
 
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: Root)
-    assert file(path, "before\n", mode="0640").differs
-
-
-def test_an_owner_that_does_not_exist_yet_differs(path):
-    """In check mode the package that brings the user is not installed."""
-    assert file(path, "before\n", mode="0640", owner="no-such-user").differs
-    assert file(path, "before\n", mode="0640", group="no-such-group").differs
+    monkeypatch.setattr(pwd if database == "getpwnam" else grp, database, lambda name: Other)
+    assert file(path, "before\n", mode="0640").access_differs
 
 
-def test_an_owner_that_does_not_exist_is_an_error_when_the_file_is_written(path):
-    with pytest.raises((OSError, KeyError, ValueError)):
-        file(path, "after\n", owner="no-such-user").write()
-    assert path.read_bytes() == b"before\n"
+@pytest.mark.parametrize("nobody", [{"owner": "no-such-user"}, {"group": "no-such-group"}])
+def test_an_owner_that_does_not_exist_differs_and_cannot_be_given_a_file(path, nobody):
+    """In check mode the package that brings the user is not installed yet."""
+    other = file(path, "before\n", mode="0640", **nobody)
+    assert other.differs
+    with pytest.raises(ValueError, match=f"{path}: .*{next(iter(nobody.values()))}.* does not exist"):
+        other.ids()
 
 
 def test_a_missing_file_differs_unless_it_is_to_be_missing(tmp_path):
@@ -104,117 +112,192 @@ def test_windows_line_ends_on_the_disk_are_seen(path):
     assert not file(path, "one\r\ntwo\r\n", mode="0640").differs
 
 
-def test_content_that_is_no_utf8_is_seen_and_shown(path):
-    path.write_bytes(b"caf\xe9\n")
-    other = file(path, "café\n", mode="0640")
-    assert other.differs
-    assert other.diff()["before"].startswith("caf")
+@pytest.mark.parametrize("mode", ["u=rw", "rw-r--r--", "0888", "644 ", "", "07777777"])
+def test_a_mode_that_is_not_octal_is_refused(path, mode):
+    with pytest.raises(ValueError, match=f"{path}: the mode .* is not octal"):
+        file(path, "after\n", mode=mode)
 
 
-# ---- writing and restoring ---------------------------------------------------------------------------------------
+def test_a_directory_is_no_file(path):
+    with pytest.raises(ValueError, match=f"{path.parent}: .*directory"):
+        file(path.parent, "after\n")
 
 
-def test_writing_sets_content_and_permissions_and_leaves_nothing_else(path):
-    file(path, "äfter\r\n", mode="0604").write()
-    assert path.read_bytes() == "äfter\r\n".encode()
-    assert mode(path) == 0o604
-    assert os.listdir(path.parent) == ["main.cf"]
-    assert not file(path, "äfter\r\n", mode="0604").differs
+def test_below_a_file_there_is_no_file(path):
+    with pytest.raises(ValueError, match=f"{path}/x: .*directory"):
+        file(path / "x", "after\n")
+
+
+# ---- switching and going back ------------------------------------------------------------------------------------
+
+
+def test_a_switch_sets_content_and_permissions_and_leaves_nothing_else(path):
+    new = path.parent / "new.d" / "new.cf"
+    files = [file(path, "äfter\r\n", mode="0604"), file(new, "new", mode="0600")]
+    with _files.prepared(files):
+        _files.switch(files)
+    assert tree(path.parent) == {
+        "main.cf": (0o604, "äfter\r\n".encode()),
+        "new.d": (0o755, None),
+        "new.d/new.cf": (0o600, b"new"),
+    }
+    assert not any(_files.File(one.path, one.after, **ME, mode=f"{one.mode:04o}").differs for one in files)
+
+
+def test_a_file_without_content_is_removed(path):
+    files = [file(path, None), file(path.parent / "never-there", None)]
+    with _files.prepared(files):
+        _files.switch(files)
+    assert tree(path.parent) == {}
+
+
+def test_nothing_is_in_place_before_the_switch(path):
+    before = path.stat()
+    files = [file(path, "after\n"), file(path.parent / "new", "new\n")]
+    with _files.prepared(files):
+        assert path.read_bytes() == b"before\n"
+        assert path.stat().st_ino == before.st_ino
+        assert not (path.parent / "new").exists()
+    assert tree(path.parent) == {"main.cf": (0o640, b"before\n")}
+
+
+def test_a_secret_is_never_readable_for_others_beside_its_place(path):
+    new = file(path, "secret\n", mode="0600")
+    path.chmod(0o600)
+    with _files.prepared([new]):
+        assert len(tree(path.parent)) > 1
+        assert {permissions for permissions, _content in tree(path.parent).values()} == {0o600}
 
 
 def test_permissions_do_not_depend_on_the_umask(tmp_path):
+    files = [file(tmp_path / "new", "text", mode="0664")]
     old = os.umask(0o077)
     try:
-        file(tmp_path / "new", "text", mode="0664").write()
+        with _files.prepared(files):
+            _files.switch(files)
     finally:
         os.umask(old)
     assert mode(tmp_path / "new") == 0o664
 
 
 def test_a_reader_of_the_old_file_keeps_it(path):
-    with open(path, "rb") as reader:
-        file(path, "after\n").write()
+    files = [file(path, "after\n")]
+    with open(path, "rb") as reader, _files.prepared(files):
+        _files.switch(files)
         assert reader.read() == b"before\n"
 
 
-def test_missing_directories_are_made(tmp_path):
-    file(tmp_path / "a" / "b" / "new", "text").write()
-    assert (tmp_path / "a" / "b" / "new").read_text() == "text"
-
-
-def test_a_file_without_content_is_removed(path):
-    file(path, None).write()
-    assert not path.exists()
-    file(path, None).write()
-
-
-def test_a_copy_for_validation_leaves_the_file_alone(path, tmp_path):
-    file(path, "after\n", mode="0604").write(tmp_path / "stage" / "main.cf")
-    assert (tmp_path / "stage" / "main.cf").read_text() == "after\n"
-    assert mode(tmp_path / "stage" / "main.cf") == 0o604
-    assert path.read_bytes() == b"before\n"
-
-
-@pytest.mark.parametrize("step", ["rename", "fsync", "fchmod"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, monkeypatch, step):
-    def fail(*arguments):
-        raise OSError("no")
-
-    new = file(path, "after\n")
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises(OSError):
-        new.write()
-    monkeypatch.undo()
-    assert (path.read_bytes(), mode(path)) == (b"before\n", 0o640)
-    assert os.listdir(path.parent) == ["main.cf"]
-
-
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(path):
-    new = file(path, "after\n")
-    with full_disk(), pytest.raises(OSError):
-        new.write()
-    assert (path.read_bytes(), mode(path)) == (b"before\n", 0o640)
-    assert os.listdir(path.parent) == ["main.cf"]
+contents = st.one_of(st.none(), st.binary(max_size=20), st.sampled_from([b"one\r\n", b"caf\xe9", b""]))
 
 
 @quick
-@given(st.one_of(st.none(), st.binary(max_size=30)), st.one_of(st.none(), st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30)), st.integers(0, 0o777))
-def test_restoring_brings_bytes_and_permissions_back(before, after, permissions):
-    with tempfile.TemporaryDirectory() as directory:
-        path = pathlib.Path(directory, "file")
-        if before is not None:
-            path.write_bytes(before)
-            path.chmod(permissions | 0o400)
-        changed = file(path, after)
-        changed.write()
-        assert (path.read_bytes() if path.exists() else None) == (None if after is None else after.encode())
-        changed.restore()
-        if before is None:
-            assert os.listdir(directory) == []
-        else:
-            assert (path.read_bytes(), mode(path)) == (before, permissions | 0o400)
-            assert os.listdir(directory) == ["file"]
+@given(st.lists(st.tuples(contents, contents, st.integers(0, 0o777)), max_size=3), st.integers(0, 3))
+def test_going_back_brings_every_byte_and_permission_back(cases, switched):
+    """Wherever in the switch it went wrong."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = pathlib.Path(name)
+        for number, (before, _after, permissions) in enumerate(cases):
+            if before is not None:
+                (directory / str(number)).write_bytes(before)
+                (directory / str(number)).chmod(permissions | 0o400)
+        was = tree(directory)
+        files = [file(directory / str(number), after) for number, (_before, after, _permissions) in enumerate(cases)]
+        with _files.prepared(files):
+            _files.switch(files[:switched])
+            for number, (before, after, _permissions) in enumerate(cases):
+                now = after if number < switched else before
+                assert tree(directory).get(str(number), (None, None))[1] == now
+            _files.restore(files)
+        assert tree(directory) == was
 
 
-def test_restoring_works_on_a_full_disk(path):
-    changed = file(path, "after\n")
-    changed.write()
-    with full_disk():
-        changed.restore()
-    assert (path.read_bytes(), mode(path)) == (b"before\n", 0o640)
+def test_going_back_restores_the_very_file(path):
+    before = path.stat()
+    files = [file(path, "after\n")]
+    with _files.prepared(files):
+        _files.switch(files)
+        _files.restore(files)
+    now = path.stat()
+    assert (now.st_ino, now.st_mtime_ns, now.st_nlink) == (before.st_ino, before.st_mtime_ns, 1)
+
+
+def test_going_back_needs_no_room(path):
+    files = [file(path, "after\n")]
+    with _files.prepared(files):
+        with full_disk():
+            _files.switch(files)
+            assert path.read_bytes() == b"after\n"
+            _files.restore(files)
+    assert tree(path.parent) == {"main.cf": (0o640, b"before\n")}
 
 
 @pytest.mark.parametrize("dangling", [False, True])
-def test_restoring_brings_a_symbolic_link_back(path, tmp_path, dangling):
-    link = tmp_path / "link"
+def test_going_back_restores_a_symbolic_link(path, dangling):
+    link = path.parent / "link"
     link.symlink_to("nowhere" if dangling else path)
-    changed = file(link, "after\n")
-    changed.write()
-    assert link.read_bytes() == b"after\n"
-    changed.restore()
-    assert link.is_symlink()
-    assert os.readlink(link) == ("nowhere" if dangling else str(path))
-    assert path.read_bytes() == b"before\n"
+    was = tree(path.parent)
+    files = [file(link, "after\n")]
+    with _files.prepared(files):
+        _files.switch(files)
+        assert not link.is_symlink()
+        assert path.read_bytes() == b"before\n"
+        _files.restore(files)
+    assert tree(path.parent) == was
+
+
+def test_a_full_disk_stops_it_before_anything_is_changed(path):
+    was = tree(path.parent)
+    files = [file(path, None), file(path.parent / "new", "text")]
+    with full_disk(), pytest.raises(OSError), _files.prepared(files):
+        pytest.fail("nothing is prepared on a full disk")
+    assert tree(path.parent) == was
+
+
+def test_a_directory_that_takes_no_file_stops_it_before_anything_is_changed(path):
+    was = tree(path.parent)
+    files = [file(path, "after\n"), file("/proc/self/no-file-here", "text")]
+    with pytest.raises(OSError), _files.prepared(files):
+        pytest.fail("nothing is prepared there")
+    assert tree(path.parent) == was
+
+
+def test_what_an_interrupted_run_left_is_cleaned_up(path):
+    with contextlib.ExitStack() as killed:
+        interrupted = [file(path, "interrupted\n")]
+        killed.enter_context(_files.prepared(interrupted))
+        assert len(tree(path.parent)) == 3
+        killed.pop_all()  # The process is gone: nobody cleans up.
+        other = path.parent / ".main.cf.bak"
+        other.write_text("an administrator's own")
+        files = [file(path, "after\n", mode="0640")]
+        with _files.prepared(files):
+            _files.switch(files)
+        assert tree(path.parent) == {"main.cf": (0o640, b"after\n"), ".main.cf.bak": (mode(other), b"an administrator's own")}
+
+
+@pytest.mark.parametrize("step", ["fsync", "fchmod", "fchown", "rename"])
+def test_a_replacement_that_fails_leaves_the_old_file(path, monkeypatch, step):
+    def fail(*arguments, **options):
+        raise OSError("no")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError):
+        _files.replace(path, b"after\n", IDS, 0o600)
+    monkeypatch.undo()
+    assert tree(path.parent)["main.cf"] == (0o640, b"before\n")
+    if step != "rename":
+        assert os.listdir(path.parent) == ["main.cf"]
+
+
+def test_a_replacement_makes_its_directory(tmp_path):
+    _files.replace(tmp_path / "a" / "b", b"text", IDS, 0o600)
+    assert tree(tmp_path) == {"a": (0o755, None), "a/b": (0o600, b"text")}
+
+
+def test_a_copy_for_validation_leaves_the_file_alone(path, tmp_path):
+    file(path, "after\n", mode="0604").write_to(tmp_path / "stage" / "etc" / "main.cf")
+    assert tree(tmp_path / "stage") == {"etc": (0o755, None), "etc/main.cf": (0o604, b"after\n")}
+    assert tree(path.parent) == {"main.cf": (0o640, b"before\n")}
 
 
 # ---- what is shown -----------------------------------------------------------------------------------------------
@@ -222,6 +305,8 @@ def test_restoring_brings_a_symbolic_link_back(path, tmp_path, dangling):
 
 def test_the_difference_shows_both_contents(path):
     assert file(path, "after\n", mode="0640").diff() == {"before_header": str(path), "after_header": str(path), "before": "before\n", "after": "after\n"}
+    path.chmod(0o644)
+    assert file(path, None).diff()["before"] == "before\n"
     assert file(path, None).diff()["after"] == ""
     assert file(path.parent / "new", "text").diff()["before"] == ""
 
@@ -230,6 +315,11 @@ def test_the_difference_shows_permissions(path):
     shown = file(path, "before\n", mode="0600").diff()
     assert "mode 0640" in shown["before"]
     assert f"mode 0600, owner {ME['owner']}:{ME['group']}" in shown["after"]
+
+
+def test_the_difference_shows_what_is_no_utf8_as_text(path):
+    path.write_bytes(b"caf\xe9\n")
+    assert file(path, "café\n", mode="0640").diff()["before"].encode() == "caf\ufffd\n".encode()
 
 
 @pytest.mark.parametrize("after", ["after\n", "before\n"])
@@ -244,18 +334,29 @@ def test_the_difference_of_a_secret_file_shows_no_content(path, after):
 def test_the_difference_of_a_removed_file_that_others_may_not_read_shows_no_content(path):
     """Nobody says any more that it was secret; its permissions do."""
     path.chmod(0o600)
-    assert "before" not in file(path, None).diff()["before"]
+    shown = file(path, None).diff()
+    assert shown["before"] != shown["after"] == ""
+    assert "before" not in shown["before"]
+
+
+def test_the_lines_of_a_secret_file_are_masked_wherever_they_are_printed(path):
+    path.write_text("Mirror https://user:old-secret@example.com/\nany\n")
+    secret = file(path, "Mirror https://user:new-secret@example.com/\n", secret=True)
+    printed = secret.mask("line 1: Mirror https://user:new-secret@example.com/\nwas: Mirror https://user:old-secret@example.com/, any")
+    assert "secret" not in printed
+    assert "line 1: " in printed
+    assert "any" in printed
+    assert file(path, "Mirror\n").mask("Mirror") == "Mirror"
+
+
+def test_the_words_of_a_secret_file_are_masked_too(path):
+    """A program prints the address it could not fetch, not the line of its configuration."""
+    secret = file(path, "PrivateMirror https://user:new-secret@example.com/db\n", secret=True)
+    assert "new-secret" not in secret.mask("cannot fetch https://user:new-secret@example.com/db/daily.cvd")
 
 
 def test_changed_lines_are_those_that_only_one_side_has(path):
     path.write_text("same\ngone\n")
-    assert file(path, "new\nsame\n").changed_lines() == {"gone", "new"}
-    assert file(path, None).changed_lines() == {"same", "gone"}
-    assert file(path, "gone\nsame\n").changed_lines() == set()
-
-
-def test_the_state_directory_is_for_root_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(_files, "STATE_DIRECTORY", tmp_path / "lib" / "state")
-    assert _files.state_directory() == tmp_path / "lib" / "state"
-    assert mode(tmp_path / "lib" / "state") == 0o700
-    assert _files.state_directory().is_dir()
+    assert file(path, "new\nsame\n").lines() == {"gone", "new"}
+    assert file(path, None).lines() == {"same", "gone"}
+    assert file(path, "gone\nsame\n").lines() == set()

@@ -109,31 +109,40 @@ def test_the_process_on_a_port_is_named(host, table, address):
     host(f"/proc/net/{table}", TABLE + row("0100007F", 24, inode=999) + row(address, 25))
     process(host, 50, "sshd", 999)
     process(host, 60, "exim4", 5, 1000)
-    assert _host.listener(25) == "exim4"
+    assert _host.listeners(25) == {"exim4"}
 
 
 def test_a_connection_is_no_listener(host):
     host("/proc/net/tcp", TABLE + row("0100007F", 25, state="01") + row("0100007F", 25, state="06"))
     process(host, 60, "smtp", 1000)
-    assert _host.listener(25) == ""
+    assert _host.listeners(25) == set()
 
 
 def test_a_port_is_read_as_hexadecimal(host):
     host("/proc/net/tcp", TABLE + row("00000000", 10024))
     process(host, 60, "amavisd", 1000)
-    assert _host.listener(10024) == "amavisd"
-    assert _host.listener(2728) == ""
+    assert _host.listeners(10024) == {"amavisd"}
+    assert _host.listeners(2728) == set()
 
 
 def test_nobody_listens_where_there_is_no_table(host):
-    assert _host.listener(25) == ""
+    assert _host.listeners(25) == set()
 
 
 def test_a_listener_whose_process_is_not_seen_is_unknown(host):
     host("/proc/net/tcp", TABLE + row("00000000", 25))
     process(host, 50, "sshd", 999)
     host("/proc/70/comm", "gone\n")
-    assert _host.listener(25) == _host.UNKNOWN
+    assert _host.listeners(25) == {_host.UNKNOWN}
+
+
+def test_all_processes_of_a_port_are_named(host):
+    """Children of master(8) hold its sockets, and may have a lower process id."""
+    host("/proc/net/tcp", TABLE + row("00000000", 25) + row("0100007F", 25, inode=1001))
+    process(host, 50, "smtpd", 1000)
+    process(host, 60, "master", 1000, 1001)
+    process(host, 70, "sshd", 999)
+    assert _host.listeners(25) == {"smtpd", "master"}
 
 
 def test_a_descriptor_that_goes_away_does_not_hide_the_others(host):
@@ -142,14 +151,14 @@ def test_a_descriptor_that_goes_away_does_not_hide_the_others(host):
     (descriptors / "0").unlink()
     (descriptors / "0").write_text("readlink() fails here, as for a descriptor that was just closed")
     (descriptors / "1").write_text("")
-    assert _host.listener(25) == "exim4"
+    assert _host.listeners(25) == {"exim4"}
 
 
 def test_a_listener_of_this_process_is_found_in_the_real_tables():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert _host.listener(port) == pathlib.Path("/proc/self/comm").read_text().strip()
-    assert _host.listener(port) == ""
+        assert _host.listeners(port) == {pathlib.Path("/proc/self/comm").read_text().strip()}
+    assert _host.listeners(port) == set()
 
 
 # ---- what it reaches ---------------------------------------------------------------------------------------------
@@ -199,7 +208,6 @@ def test_a_next_hop_that_does_not_resolve_is_a_problem(monkeypatch):
     problem, warning, addresses = _host.reach("mail.example.com", 25)
     assert problem == "mail.example.com does not resolve on this host (Name or service not known)"
     assert (warning, addresses) == ("", set())
-    assert _host.own_addresses("mx1.example.com") == set()
 
 
 def test_every_address_of_a_next_hop_is_tried(monkeypatch, closed_port):
@@ -224,6 +232,11 @@ def test_a_host_without_ipv6_reaches_a_next_hop_by_ipv4(monkeypatch):
         assert "Address family not supported" in _host.reach("mail.example.com", 25)[1]
 
 
-def test_the_addresses_of_the_host_are_those_of_its_name(monkeypatch):
-    resolves_to(monkeypatch, (socket.AF_INET, "127.0.1.1", 0), (socket.AF_INET6, "2001:db8::1", 0), (socket.AF_INET, "127.0.1.1", 0))
-    assert _host.own_addresses("mx1.example.com") == {"127.0.1.1", "2001:db8::1"}
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.1.1", "0.0.0.0"])
+def test_an_address_that_can_be_bound_is_of_this_host(address):
+    assert _host.is_own(address)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.25", "2001:db8::25"])
+def test_an_address_that_cannot_be_bound_is_of_another(address):
+    assert not _host.is_own(address)

@@ -159,11 +159,6 @@ def test_a_message_size_of_zero_is_refused():
     assert "message_size_limit is 0" in contradiction(message_size_limit=0)
 
 
-def test_a_limit_nobody_knows_is_refused():
-    with pytest.raises(ValueError, match="wrokers"):
-        derive({"wrokers": 4})
-
-
 names = ["workers", "smtpd_processes", "connections_per_client", "scan_deadline", "child_timeout", "proxy_timeout"]
 sizes = ["reinjection_size_limit", "queue_minfree", "unpack_quota", "clamd_stream_size", "clamd_scan_size"]
 some_limits = st.fixed_dictionaries(

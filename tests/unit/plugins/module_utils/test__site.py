@@ -64,7 +64,7 @@ def test_names_are_folded_everywhere():
     assert example.problems == []
     assert example.hostname == "mx1.example.com"
     assert example.relay_domains() == {"example.com": "OK"}
-    assert example.transport() == {"example.com": "relay:[mail.inside.example.com]:25"}
+    assert example.transport() == {"example.com": "relay:[mail.inside.example.com]"}
     assert example.relay_recipients() == {"alice@example.com": "OK"}
     assert example.virtual()["info@example.com"] == "alice@example.com"
     assert example.sender_scores == {"news@example.org": -1.5}
