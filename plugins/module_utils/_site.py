@@ -61,15 +61,15 @@ class Site:
             variable = f"gateway_domains[{index}]"
             name = self._take(f"{variable}.name", _addresses.fqdn, entry["name"])
             hop = self._take(f"{variable}.next_hop", _addresses.next_hop, entry["next_hop"])
-            if name is None or hop is None:
+            if name is None:
                 continue
             if name in result:
                 self.problems.append(f"{variable}.name: {name} stands in the list twice; keep one of them")
-            self.next_hops.append((f"{variable}.next_hop", *hop))
-            result[name] = {
-                "next_hop": _addresses.write_next_hop(*hop),
-                "verify_recipients": bool(entry.get("verify_recipients")),
-            }
+            # Without a next hop the domain is there all the same: its recipients are no mistakes.
+            result[name] = {"next_hop": "", "verify_recipients": bool(entry.get("verify_recipients"))}
+            if hop is not None:
+                result[name]["next_hop"] = _addresses.write_next_hop(*hop)
+                self.next_hops.append((f"{variable}.next_hop", *hop))
         if not entries:
             self.problems.append("gateway_domains: the list is empty; name each domain with its next_hop")
         return result

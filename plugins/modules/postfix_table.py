@@ -81,6 +81,7 @@ after:
   type: int
 """
 
+import glob
 import pathlib
 import shutil
 import tempfile
@@ -88,6 +89,9 @@ import tempfile
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _files, _tables
+
+
+ASIDE = "antispam-"
 
 
 class Table:
@@ -108,7 +112,7 @@ class Table:
         pathlib.Path(self.config, "main.cf").write_text("compatibility_level = 3.6\n", encoding="ascii")
 
     def run(self, *words):
-        return self.module.run_command([self.command, "-c", self.config, *words], expand_user_and_vars=False)
+        return self.module.run_command([self.command, "-c", self.config, *words], expand_user_and_vars=False, path_prefix="/usr/sbin")
 
     def dump(self, source):
         """Return the entries of the compiled form of source, None where there is none that can be read."""
@@ -129,7 +133,10 @@ class Table:
         """Compile aside, look at what came of it, then rename: the compiled form first, because that is the one Postfix reads."""
         directory = self.source.path.parent
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        aside = pathlib.Path(tempfile.mkdtemp(prefix=f".{self.source.path.name}.", dir=directory))
+        for left in directory.glob(f".{glob.escape(self.source.path.name)}.{ASIDE}*"):
+            # What an interrupted run left.
+            shutil.rmtree(left)
+        aside = pathlib.Path(tempfile.mkdtemp(prefix=f".{self.source.path.name}.{ASIDE}", dir=directory))
         try:
             source = aside / self.source.path.name
             _files.replace(source, self.source.after, self.source.ids(), self.source.mode)
@@ -189,7 +196,8 @@ def main():
         result["diff"] = {"before_header": path, "after_header": path, "before": shown, "after": _tables.render(entries, table.aliases)}
         if not module.check_mode:
             try:
-                table.write()
+                with _files.alone():
+                    table.write()
             except OSError as error:
                 module.fail_json(msg=f"{path}: cannot write the table, the old one stays in use: {error}")
     module.exit_json(**result)

@@ -308,7 +308,7 @@ def validate(module, files):
                 file.write_to(stage / str(file.path).lstrip("/"))
         for command in module.params["validate"]:
             words = [word.replace("{stage}", str(stage)) for word in command]
-            rc, out, err = module.run_command(words, expand_user_and_vars=False)
+            rc, out, err = module.run_command(words, expand_user_and_vars=False, path_prefix="/usr/sbin")
             printed = mask(files, (err + out).replace(str(stage), "").strip())
             pattern = module.params["reject_output"]
             rejected = pattern and re.search(pattern, printed, re.MULTILINE)
@@ -336,12 +336,14 @@ def needed(module, unit, files, applied):
         return "none" if unit.stopped else "stop"
     if unit.stopped:
         return "start"
-    if not options["also_changed"] and applied == digest([(file.path, file.after) for file in files], options["also_reads"]):
+    given = digest([(file.path, file.after) for file in files], options["also_reads"])
+    # A file that somebody changed by hand may be in use, whatever the service was last given.
+    if not options["also_changed"] and applied == given and not any(file.differs for file in files):
         return "none"
     if not unit.settled:
         # A start that is under way may have read the old files.
         return "restart"
-    known = applied == digest([(file.path, file.before) for file in files], options["also_reads"])
+    known = applied in (given, digest([(file.path, file.before) for file in files], options["also_reads"]))
     lines = {line for file in files for line in file.lines()}
     restart = options["restart_on"] and (not known or any(re.search(pattern, line) for pattern in options["restart_on"] for line in lines))
     return "restart" if restart else options["apply"]
@@ -444,8 +446,9 @@ def main():
     marker = _files.STATE_DIRECTORY / f"{unit.name}.applied"
     try:
         files = [desired(entry) for entry in options["files"]]
-        if len({file.path for file in files}) < len(files):
-            raise ValueError("one path stands in files twice")
+        for index, file in enumerate(files):
+            if file.path in [other.path for other in files[:index]]:
+                raise ValueError(f"{file.path} stands in files twice")
         for probe in options["wait_for"]:
             if not probe["address"].startswith("/"):
                 host_and_port(probe["address"])
@@ -466,13 +469,13 @@ def main():
     if action != "none":
         result["diff"].append({"prepared": f"{action} {unit.name}\n"})
     # On a bare host, check mode has nothing to validate with.
-    if result["changed"] and (unit.loaded or not module.check_mode):
-        validate(module, files)
-    if result["changed"] and not module.check_mode:
-        try:
+    try:
+        if result["changed"] and (unit.loaded or not module.check_mode):
+            validate(module, files)
+        if result["changed"] and not module.check_mode:
             switch(module, unit, files, action, marker)
-        except OSError as error:
-            module.fail_json(msg=f"{unit.name}: cannot write the new files, the old ones stay in use: {error}")
+    except OSError as error:
+        module.fail_json(msg=f"{unit.name}: cannot write the new files, the old ones stay in use: {error}")
     module.exit_json(**result)
 
 

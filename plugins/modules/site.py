@@ -367,11 +367,12 @@ def certificate_problems(certificate, key):
 
 def disk_problems(queue_minfree):
     """With less than queue_minfree, smtpd would answer 452 to every message from the first day on."""
-    free = shutil.disk_usage("/var/spool").free
+    spool = next(path for path in ("/var/spool/postfix", "/var/spool", "/") if pathlib.Path(path).is_dir())
+    free = shutil.disk_usage(spool).free
     if free > queue_minfree:
         return []
     return [
-        f"gateway_limits: queue_minfree is {queue_minfree} bytes, but /var/spool has only {free} bytes free,"
+        f"gateway_limits: queue_minfree is {queue_minfree} bytes, but {spool} has only {free} bytes free,"
         " so every message would get 452; give it more room, or lower gateway_message_size_limit or the workers"
     ]
 
@@ -389,7 +390,7 @@ def next_hop_problems(site):
         elif problem:
             # Without brackets Postfix asks for MX records first, which the resolver library cannot.
             warnings.append(f"{variable}: {problem}; that is right only if it has MX records")
-        elif port == 25 and any(_host.is_own(address) for address in addresses):
+        elif port in OWNERS and any(_host.is_own(address) for address in addresses):
             problems.append(f"{variable}: {host} is this gateway itself, so mail would loop; name the internal mail server")
         elif warning:
             warnings.append(f"{variable}: {warning}")

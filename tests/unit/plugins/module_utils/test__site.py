@@ -179,7 +179,7 @@ def test_a_mistake_is_one_sentence_with_its_variable(changes, words):
     ("entry", "words"),
     [
         (domain("example"), ["gateway_domains[3].name", "'example'"]),
-        (domain("example.org", "2001:db8::25"), ["gateway_domains[3].next_hop", "not a next hop"]),
+        (domain("example.org", "2001:db8::25", verify=True), ["gateway_domains[3].next_hop", "not a next hop"]),
         (domain("Example.NET", verify=True), ["gateway_domains[3].name", "example.net stands in the list twice"]),
     ],
 )
@@ -187,6 +187,11 @@ def test_a_mistake_in_a_domain_names_its_place_in_the_list(entry, words):
     problem = only_problem(domains=[domain(), domain("example.net", verify=True), domain("staff.example.com"), entry])
     for word in words:
         assert word in problem
+
+
+def test_a_mistake_in_a_next_hop_makes_no_mistakes_of_the_recipients():
+    problem = only_problem(domains=[domain(next_hop="relay:mail"), domain("example.net", verify=True), domain("staff.example.com")])
+    assert "gateway_domains[0].next_hop" in problem
 
 
 def test_a_site_without_domains_is_refused():

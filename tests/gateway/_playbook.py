@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the collection's playbook against the gateway, the way an administrator does, and look at what it did."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from _network import CHECKOUT, debian, gateway
+
+INVENTORY = CHECKOUT / "molecule" / "shared" / "inventory"
+SITE = "antispam.gateway.site"
+_scratch = tempfile.TemporaryDirectory(prefix="antispam-playbook-")
+_TASK = re.compile(r"^TASK \[(?:\S+ : )?(.*?)\] \*+$", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What ansible-playbook said, and how it ended."""
+
+    rc: int
+    output: str
+
+    @property
+    def said(self):
+        """The output as one line, whatever way it was wrapped and quoted."""
+        return " ".join(self.output.replace("''", "'").split())
+
+    @property
+    def changed(self):
+        """Names of the tasks that changed something, or would."""
+        return [task for task, text in self._tasks() if re.search(r"^changed: ", text, re.MULTILINE)]
+
+    @property
+    def failed(self):
+        """Names of the tasks that failed."""
+        return [task for task, text in self._tasks() if re.search(r"^(fatal|failed): |^\[ERROR\]", text, re.MULTILINE)]
+
+    def _tasks(self):
+        found = _TASK.split(self.output)
+        return zip(found[1::2], found[2::2])
+
+    def __repr__(self):
+        return f"ansible-playbook ended with {self.rc}:\n{self.output}"
+
+
+@functools.lru_cache(maxsize=None)
+def collections():
+    """Where the collection is found by name."""
+    return subprocess.run([CHECKOUT / "tools" / "stage"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def start(*options, variables=None, roles=None):
+    """Start ansible-playbook on the site's playbook, or on some roles alone; variables win over the inventory's."""
+    scratch = Path(tempfile.mkdtemp(dir=_scratch.name))
+    playbook = SITE
+    if roles:
+        plays = [{"hosts": "gateways", "become": True, "gather_facts": False, "roles": [f"antispam.gateway.{role}" for role in roles]}]
+        playbook = scratch / "playbook.yml"
+        playbook.write_text(json.dumps(plays), encoding="utf-8")
+    given = {"gateway_accept_debian12_postfix_panic": debian() == 12, **(variables or {})}
+    extra = scratch / "variables.yml"
+    extra.write_text(json.dumps(given), encoding="utf-8")
+    # Molecule's own settings are not an administrator's.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment.update(
+        ANSIBLE_COLLECTIONS_PATH=collections(),
+        ANSIBLE_CALLBACK_RESULT_FORMAT="yaml",
+        ANSIBLE_NOCOLOR="1",
+        ANSIBLE_PIPELINING="1",
+        ANSIBLE_SSH_ARGS="-o ControlMaster=auto -o ControlPersist=60s",
+        ANSIBLE_LOCALHOST_WARNING="0",
+        PYTHONUNBUFFERED="1",
+    )
+    command = [Path(sys.executable).parent / "ansible-playbook", f"--inventory={INVENTORY}", f"--extra-vars=@{extra}", *options, playbook]
+    return subprocess.Popen(
+        command, cwd=scratch, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def run(*options, variables=None, roles=None):
+    """Run ansible-playbook and return its Run."""
+    process = start(*options, variables=variables, roles=roles)
+    output, _nothing = process.communicate()
+    return Run(process.returncode, output)
+
+
+def fingerprint():
+    """Everything a run may change on the gateway: files with the time of their last change, and the state of services."""
+    return gateway().check_output(
+        "find /etc /var/lib/antispam-gateway -not -path '/etc/.pwd.lock' -printf '%p %y %i %m %U:%G %s %T@\\n' | sort;"
+        " dpkg-query --show;"
+        " systemctl show --property=Id,MainPID,ActiveState,UnitFileState postfix amavis clamav-daemon clamav-freshclam spamassassin-maintenance.timer"
+    )

@@ -1,0 +1,409 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module against a postmap and a postalias that keep their tables as text, and can be told to fail."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pathlib
+import pwd
+import shutil
+import stat
+import subprocess
+import types
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _tables
+from ansible_collections.antispam.gateway.plugins.modules import postfix_table
+
+ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
+
+# Like postalias, it writes a list of addresses its own way and adds entries for NIS.
+POSTMAP = r"""#!/bin/sh
+name=${0##*/}
+echo "$name $*" >>"$FAKE_POSTFIX/told"
+if [ "$1" != -c ] || [ ! -r "$2/main.cf" ]; then
+    echo "$name: fatal: open /etc/postfix/main.cf: No such file or directory" >&2
+    exit 1
+fi
+shift 2
+if [ "$1" = -s ]; then mode=show; shift; else mode=compile; fi
+type=${1%%:*}
+source=${1#*:}
+case $type in
+lmdb) compiled=$source.lmdb ;;
+hash|btree) compiled=$source.db ;;
+*) echo "$name: fatal: unsupported dictionary type: $type" >&2; exit 1 ;;
+esac
+if [ -e "$FAKE_POSTFIX/on-$mode" ]; then . "$FAKE_POSTFIX/on-$mode"; fi
+if [ "$mode" = show ]; then
+    cat "$compiled"
+    exit
+fi
+awk -v name="$name" '
+    /^#/ || /^[ \t]*$/ { next }
+    {
+        key = $0; sub(/[ \t].*/, "", key)
+        value = $0; sub(/^[^ \t]*[ \t]+/, "", value)
+        if (name == "postalias") gsub(/, */, ", ", value)
+        print tolower(key) "\t" value
+    }
+' "$source" >"$compiled"
+if [ "$name" = postalias ]; then printf '@:\t@\nYP_LAST_MODIFIED:\t1700000000\nYP_MASTER_NAME:\tmx1.example.com\n' >>"$compiled"; fi
+"""
+
+
+class Postfix:
+    """A directory that is the host: etc with the tables, and what the commands were told."""
+
+    def __init__(self, root):
+        self.root, self.etc, self.bin, self.fake = root, root / "etc", root / "bin", root / "fake"
+        for directory in (self.etc, self.bin, self.fake):
+            directory.mkdir()
+        for name in ("postmap", "postalias"):
+            (self.bin / name).write_text(POSTMAP)
+            (self.bin / name).chmod(0o755)
+        self.source = self.etc / "transport"
+        self.compiled = self.etc / "transport.lmdb"
+
+    def on(self, mode, script):
+        (self.fake / f"on-{mode}").write_text(script)
+
+    @property
+    def told(self):
+        log = self.fake / "told"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def tree(self):
+        """Everything below etc: bytes, permissions, times."""
+        found = {}
+        for path in sorted(self.etc.rglob("*")):
+            status = path.lstat()
+            content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+            found[path.name] = (status.st_mode, status.st_uid, status.st_ino, status.st_mtime_ns, content)
+        return found
+
+
+@pytest.fixture
+def postfix(tmp_path, monkeypatch):
+    host = Postfix(tmp_path)
+    monkeypatch.setenv("FAKE_POSTFIX", str(host.fake))
+    monkeypatch.setenv("PATH", f"{host.bin}:{os.environ['PATH']}")
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name, path: which(name, path=path.replace("/usr/sbin", str(host.bin))))
+    # A fork of all of pytest for each command would take most of the time of these tests.
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *words, preexec_fn=None, **options: popen(*words, **options))
+    return host
+
+
+@pytest.fixture
+def run(postfix, capfd):
+    def run_module(check_mode=False, **arguments):
+        module_arguments = {
+            "path": str(postfix.source),
+            "entries": ENTRIES,
+            **ME,
+            **arguments,
+            "_ansible_check_mode": check_mode,
+            "_ansible_diff": True,
+            "_ansible_tmpdir": str(postfix.root),
+        }
+        with patch_module_args(module_arguments), pytest.raises(SystemExit) as ended:
+            postfix_table.main()
+        result = json.loads(capfd.readouterr().out)
+        assert bool(ended.value.code) == result.get("failed", False)
+        return result
+
+    return run_module
+
+
+ENTRIES = {"example.com": "relay:[mail.inside.example.com]", "example.net": "relay:[mail.inside.example.com]:26"}
+
+
+@pytest.fixture
+def table(postfix, run):
+    """The table as an earlier run left it."""
+    assert run()["changed"]
+    return postfix
+
+
+check_and_real = pytest.mark.parametrize("check_mode", [True, False], ids=["check", "real"])
+
+
+def counts(result):
+    return tuple(result[name] for name in ("added", "removed", "changed_values", "after"))
+
+
+# ---- what it takes to get there ----------------------------------------------------------------------------------
+
+
+def test_a_new_table_has_both_forms(postfix, run):
+    result = run(mode="0640")
+    assert counts(result) == (2, 0, 0, 2)
+    assert postfix.source.read_text() == _tables.HEADER + "example.com\trelay:[mail.inside.example.com]\nexample.net\trelay:[mail.inside.example.com]:26\n"
+    assert postfix.compiled.read_text() == "example.com\trelay:[mail.inside.example.com]\nexample.net\trelay:[mail.inside.example.com]:26\n"
+    assert {name: stat.S_IMODE(entry[0]) for name, entry in postfix.tree().items()} == {"transport": 0o640, "transport.lmdb": 0o640}
+
+
+class Case:
+    """From the table with ENTRIES: what happened since, what is asked for, what changes."""
+
+    def __init__(self, counts, changed=True, drift=None, **arguments):
+        self.counts, self.changed, self.drift, self.arguments = counts, changed, drift, arguments
+
+
+CASES = {
+    "nothing": Case((0, 0, 0, 2), changed=False),
+    "the same in other letters": Case((0, 0, 0, 2), changed=False, entries={key.upper(): value for key, value in ENTRIES.items()}),
+    "a new key": Case((1, 0, 0, 3), entries={**ENTRIES, "Example.ORG": "error:5.1.1 nobody here"}),
+    "a key goes": Case((0, 1, 0, 1), entries={"example.com": ENTRIES["example.com"]}),
+    "another value": Case((0, 0, 1, 2), entries={**ENTRIES, "example.net": "relay:[mail.example.net]"}),
+    "all of it": Case((1, 1, 1, 2), entries={"example.com": "OK", "example.org": "OK"}),
+    "an empty table": Case((0, 2, 0, 0), entries={}),
+    "numbers": Case((2, 2, 0, 2), entries={"1": 2, "a": 3}),
+    "the compiled form is lost": Case((2, 0, 0, 2), drift=lambda table: table.compiled.unlink()),
+    "the compiled form is another": Case((1, 1, 0, 2), drift=lambda table: table.compiled.write_text(f"example.com\t{ENTRIES['example.com']}\nold\tx\n")),
+    "the compiled form is broken": Case((2, 0, 0, 2), drift=lambda table: table.compiled.write_text("no tab here\n")),
+    "the source is lost": Case((0, 0, 0, 2), drift=lambda table: table.source.unlink()),
+    "the source was edited": Case((0, 0, 0, 2), drift=lambda table: table.source.write_text("# by hand\n")),
+    "the source has other permissions": Case((0, 0, 0, 2), drift=lambda table: table.source.chmod(0o600)),
+    "the compiled form has other permissions": Case((0, 0, 0, 2), drift=lambda table: table.compiled.chmod(0o600)),
+    "other permissions are asked for": Case((0, 0, 0, 2), mode="0600"),
+    "it was a link": Case(
+        (0, 0, 0, 2), drift=lambda table: (table.source.rename(table.etc / "elsewhere"), table.source.symlink_to("elsewhere"), table.source.chmod(0o600))
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_check_mode_says_what_a_run_does_and_a_second_run_does_nothing(table, run, case):
+    if case.drift:
+        case.drift(table)
+    before = table.tree()
+    said = run(check_mode=True, **case.arguments)
+    assert table.tree() == before
+    assert said["changed"] == case.changed
+    assert counts(said) == case.counts
+
+    did = run(**case.arguments)
+    assert {key: value for key, value in did.items() if key != "invocation"} == {key: value for key, value in said.items() if key != "invocation"}
+    if not case.changed:
+        assert table.tree() == before
+    entries = {str(key).lower(): str(value) for key, value in case.arguments.get("entries", ENTRIES).items()}
+    assert table.source.read_text() == _tables.render(entries)
+    assert _tables.parse_dump(table.compiled.read_text()) == entries
+    wanted = int(case.arguments.get("mode", "0644"), 8)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (table.source, table.compiled)} == {wanted}
+
+    before, told = table.tree(), table.told
+    assert not run(**case.arguments)["changed"]
+    assert table.tree() == before
+    assert [words.split()[3] for words in table.told[len(told) :]] == ["-s"]
+
+
+def test_aliases_have_their_own_form(postfix, run):
+    arguments = {"path": str(postfix.etc / "aliases"), "aliases": True, "entries": {"root": "alice@example.com", "1234": "bob@example.com"}}
+    assert counts(run(**arguments)) == (2, 0, 0, 2)
+    assert (postfix.etc / "aliases").read_text() == _tables.HEADER + "1234:\tbob@example.com\nroot:\talice@example.com\n"
+    assert "YP_MASTER_NAME" in (postfix.etc / "aliases.lmdb").read_text()
+    assert {words.split()[0] for words in postfix.told} == {"postalias"}
+    before = postfix.tree()
+    assert not run(**arguments)["changed"]
+    assert postfix.tree() == before
+
+
+@pytest.mark.parametrize("type", ["hash", "btree"])
+def test_other_types_have_another_file(postfix, run, type):
+    run(type=type)
+    assert sorted(postfix.tree()) == ["transport", "transport.db"]
+    assert not run(type=type)["changed"]
+    assert {words.split()[-1].partition(":")[0] for words in postfix.told} == {type}
+
+
+def test_directories_are_made(postfix, run):
+    run(path=str(postfix.etc / "a" / "b" / "table"))
+    assert sorted(postfix.tree()) == ["a", "b", "table", "table.lmdb"]
+
+
+def test_the_difference_is_that_of_the_tables(table, run):
+    table.source.write_text("# what Postfix does not read\n")
+    shown = run(check_mode=True, entries={"example.com": "OK"})["diff"]
+    assert shown["before"] == _tables.render(ENTRIES)
+    assert shown["after"] == _tables.render({"example.com": "OK"})
+    assert shown["before_header"] == shown["after_header"] == str(table.source)
+
+
+def test_the_difference_says_where_there_was_no_table(postfix, run):
+    assert "There was no table" in run(check_mode=True)["diff"]["before"]
+
+
+def test_the_source_is_never_newer_than_the_compiled_form(postfix, run):
+    """Postfix would warn about it at every start of every process."""
+    postfix.on("compile", 'touch -d "2001-01-01 00:00:00" "$source"')
+    run()
+    assert postfix.source.stat().st_mtime <= postfix.compiled.stat().st_mtime
+
+
+def test_postfix_reads_the_old_table_until_the_new_one_is_whole(table, run):
+    table.on("compile", f'mkdir "$FAKE_POSTFIX/seen"; cp {table.source} {table.compiled} "$FAKE_POSTFIX/seen"')
+    old = table.source.read_text(), table.compiled.read_text()
+    with open(table.compiled) as reader:
+        run(entries={"example.com": "OK"})
+        assert reader.read() == old[1]
+    assert ((table.fake / "seen" / "transport").read_text(), (table.fake / "seen" / "transport.lmdb").read_text()) == old
+
+
+def test_a_table_for_few_eyes_is_never_open_to_others(postfix, run):
+    """Not even while it is compiled."""
+    postfix.on("compile", 'umask 022; stat -c %a "$source" >"$FAKE_POSTFIX/mode"; stat -c %a "${source%/*}" >>"$FAKE_POSTFIX/mode"')
+    run(mode="0600")
+    assert (postfix.fake / "mode").read_text() == "600\n700\n"
+    assert {stat.S_IMODE(entry[0]) for entry in postfix.tree().values()} == {0o600}
+
+
+# ---- a host without Postfix --------------------------------------------------------------------------------------
+
+
+def test_check_mode_works_before_postfix_is_installed(postfix, run):
+    shutil.rmtree(postfix.bin)
+    assert counts(run(check_mode=True)) == (2, 0, 0, 2)
+    postfix.compiled.write_text("x")
+    assert run(check_mode=True)["changed"]
+    assert sorted(postfix.tree()) == ["transport.lmdb"]
+
+
+def test_a_run_without_postfix_changes_nothing(postfix, run, monkeypatch):
+    shutil.rmtree(postfix.bin)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    result = run()
+    assert result["failed"]
+    assert "postmap" in json.dumps(result["msg"]) + json.dumps(result.get("cmd", ""))
+    assert postfix.tree() == {}
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------------
+
+
+@check_and_real
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"entries": {"a b": "OK"}}, "'a b'"),
+        ({"entries": {"#a": "OK"}}, "'#a'"),
+        ({"entries": {"example.com": " OK"}}, "example.com"),
+        ({"entries": {"example.com": None}}, "example.com"),
+        ({"entries": {"A": "1", "a": "2"}}, "twice"),
+        ({"mode": "u=rw"}, "u=rw"),
+        ({"path": "{etc}"}, "irectory"),
+        ({"path": "{etc}/transport/below"}, "irectory"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused(table, run, check_mode, arguments, word):
+    before, told = table.tree(), table.told
+    arguments = json.loads(json.dumps(arguments).replace("{etc}", str(table.etc)))
+    result = run(check_mode=check_mode, **arguments)
+    assert result["failed"]
+    assert str(arguments.get("path", table.source)) in result["msg"]
+    assert word in result["msg"]
+    assert "nothing was changed" in result["msg"]
+    assert (table.tree(), table.told) == (before, told)
+
+
+@pytest.mark.parametrize("nobody", [{"owner": "no-such-user"}, {"group": "no-such-group"}])
+def test_an_owner_that_does_not_exist_is_for_check_mode_only(table, run, nobody):
+    before = table.tree()
+    assert run(check_mode=True, **nobody)["changed"]
+    result = run(**nobody)
+    assert result["failed"]
+    assert next(iter(nobody.values())) in result["msg"]
+    assert table.tree() == before
+
+
+NEW = {"example.com": "OK", "example.org": "OK"}
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ('echo "$name: fatal: open $compiled: Permission denied" >&2; exit 1', ["Permission denied"]),
+        ('echo "$name: warning: $source, line 2: duplicate entry" >&2', ["line 2: duplicate entry"]),
+        ('echo "a word"', ["a word"]),
+        ("exit 3", []),
+        ("printf 'example.com\\tOK\\n' >\"$compiled\"; exit 0", ["example.org"]),
+        ("printf 'example.com\\tOK\\nexample.org\\tno\\n' >\"$compiled\"; exit 0", ["example.org"]),
+        ("printf 'example.com\\tOK\\nexample.org\\tOK\\nmore\\tOK\\n' >\"$compiled\"; exit 0", ["more"]),
+        ("exit 0", ["example.com"]),
+    ],
+)
+def test_a_table_that_postmap_does_not_take_changes_nothing(table, run, script, words):
+    before = table.tree()
+    table.on("compile", script)
+    result = run(entries=NEW)
+    assert result["failed"]
+    assert table.tree() == before
+    for word in (str(table.source), "the old table stays in use", "postmap", *words):
+        assert word in result["msg"]
+    # The place where it was compiled is of no use to anybody.
+    assert ".transport." not in result["msg"]
+    (table.fake / "on-compile").unlink()
+    assert run(entries=NEW)["changed"]
+    assert _tables.parse_dump(table.compiled.read_text()) == NEW
+
+
+def test_aliases_that_postalias_writes_its_own_way_are_refused(postfix, run):
+    """They would be different in every run."""
+    result = run(aliases=True, entries={"root": "alice@example.com,bob@example.com"})
+    assert result["failed"]
+    assert "root" in result["msg"]
+    assert postfix.tree() == {}
+    assert run(aliases=True, entries={"root": "alice@example.com, bob@example.com"})["changed"]
+
+
+def test_a_table_that_cannot_be_written_changes_nothing(postfix, run):
+    result = run(path="/proc/self/no-table-here")
+    assert result["failed"]
+    assert "/proc/self/no-table-here" in result["msg"]
+
+
+# ---- a run that was interrupted ----------------------------------------------------------------------------------
+
+
+def interrupted(postfix, monkeypatch, entries, at):
+    """Run until a file is to be renamed to this name, where the machine goes down."""
+    rename = pathlib.Path.rename
+
+    def die(path, target):
+        if pathlib.Path(target).name == at and pathlib.Path(target).parent == postfix.etc:
+            os._exit(42)
+        return rename(path, target)
+
+    arguments = {"path": str(postfix.source), "entries": entries, **ME, "_ansible_tmpdir": str(postfix.root)}
+    child = os.fork()
+    if not child:
+        pathlib.Path.rename = die
+        with patch_module_args(arguments):
+            postfix_table.main()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+
+
+@pytest.mark.parametrize("at", ["transport", "transport.lmdb"])
+@pytest.mark.parametrize("then", [ENTRIES, NEW])
+def test_the_next_run_completes_an_interrupted_one(table, run, monkeypatch, at, then):
+    interrupted(table, monkeypatch, NEW, at)
+    stored = _tables.parse_dump(table.compiled.read_text())
+    assert stored in (ENTRIES, NEW)
+    run(entries=then)
+    assert _tables.parse_dump(table.compiled.read_text()) == then
+    assert table.source.read_text() == _tables.render(then)
+    assert not run(entries=then)["changed"]
+
+
+def test_an_interrupted_run_leaves_nothing_behind_the_next_one(table, run, monkeypatch):
+    interrupted(table, monkeypatch, NEW, "transport.lmdb")
+    run(entries={"example.com": "OK"})
+    assert sorted(table.tree()) == ["transport", "transport.lmdb"]

@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import socket
+import subprocess
+import types
+
+import pytest
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _host
+from ansible_collections.antispam.gateway.plugins.modules import site
+
+SITE = {
+    "hostname": "mx1.example.com",
+    "domains": [
+        {"name": "Example.com", "next_hop": "[mail.inside.example.com]"},
+        {"name": "example.net", "next_hop": "[2001:db8::25]:26", "verify_recipients": True},
+    ],
+    "recipients": ["Alice@example.com"],
+    "postmaster": "alice@example.com",
+    "trusted_networks": ["198.51.100.0/24", "2001:db8::/32"],
+    "sender_scores": {"newsletter@example.org": "-2.5"},
+}
+ROLE = pathlib.Path(__file__).resolve().parents[4] / "roles" / "gateway"
+
+
+class Host:
+    """A plain host that is good for a gateway; a test makes it another one."""
+
+    release = ("debian", "13")
+    cpus, memory = 4, 8192
+    free = 50 * 1024**3
+    packages: tuple = ()
+    ports: dict = {}
+    addresses: dict = {}
+    own = ("127.0.0.1", "203.0.113.10")
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    example = Host()
+    example.ports, example.addresses = {}, {}
+
+    def getaddrinfo(name, port, *arguments, **options):
+        found = example.addresses.get(name, ["198.51.100.25"])
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+    class Socket:
+        """Every address answers but those that begin with 192.0.2; those of this host can be bound."""
+
+        def __init__(self, *arguments):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *arguments):
+            pass
+
+        def settimeout(self, seconds):
+            pass
+
+        def connect(self, target):
+            if target[0].startswith("192.0.2."):
+                raise OSError(111, "Connection refused")
+
+        def bind(self, target):
+            if target[0] not in example.own:
+                raise OSError(99, "Cannot assign requested address")
+
+    monkeypatch.setattr(_host, "socket", types.SimpleNamespace(**{**vars(socket), "getaddrinfo": getaddrinfo, "socket": Socket}))
+    monkeypatch.setattr(_host, "os_release", lambda: example.release)
+    monkeypatch.setattr(_host, "cpus", lambda: example.cpus)
+    monkeypatch.setattr(_host, "memory_mib", lambda: example.memory)
+    monkeypatch.setattr(_host, "installed", lambda packages: [name for name in example.packages if name in packages])
+    monkeypatch.setattr(_host, "listeners", lambda port: example.ports.get(port, set()))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=example.free))
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text("#!/bin/sh\nexit ${FAKE_SYSTEMCTL:-3}\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(systemctl.parent), prepend=":")
+    return example
+
+
+@pytest.fixture
+def run(host, capfd, monkeypatch):
+    def run_module(check_mode=False, **arguments):
+        run_module.warnings = []
+        monkeypatch.setattr(AnsibleModule, "warn", lambda module, text: run_module.warnings.append(text))
+        with patch_module_args({**SITE, **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit) as ended:
+            site.main()
+        result = json.loads(capfd.readouterr().out)
+        assert bool(ended.value.code) == result.get("failed", False)
+        assert not result.get("changed", False)
+        return result
+
+    return run_module
+
+
+@pytest.fixture
+def only_problem(run):
+    def run_module(**arguments):
+        result = run(**arguments)
+        assert result["failed"]
+        assert len(result["problems"]) == 1, result["problems"]
+        return result["problems"][0]
+
+    return run_module
+
+
+# ---- a site that is good -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check_mode", [True, False], ids=["check", "real"])
+def test_every_setting_is_derived_from_the_one_description(run, check_mode):
+    result = run(check_mode=check_mode)
+    assert run.warnings == []
+    assert result["debian"] == "13"
+    derived = result["site"]
+    assert derived["hostname"] == "mx1.example.com"
+    assert derived["postmaster"] == "alice@example.com"
+    assert derived["domains"] == ["example.com", "example.net"]
+    assert derived["trusted_networks"] == ["198.51.100.0/24", "2001:db8::/32"]
+    assert derived["postfix_networks"] == ["198.51.100.0/24", "[2001:db8::]/32"]
+    assert derived["sender_scores"] == {"newsletter@example.org": -2.5}
+    tables = derived["tables"]
+    assert tables["relay_domains"] == {"example.com": "OK", "example.net": "OK"}
+    assert tables["transport"] == {"example.com": "relay:[mail.inside.example.com]", "example.net": "relay:[2001:db8::25]:26"}
+    assert tables["verify_recipients"] == {"example.net": "reject_unverified_recipient"}
+    assert tables["relay_recipients"] == {"alice@example.com": "OK", "@example.net": "OK"}
+    assert tables["virtual"]["postmaster@example.net"] == "alice@example.com"
+    assert tables["aliases"]["root"] == "alice@example.com"
+    assert derived["limits"]["workers"] == 10
+
+
+def test_the_limits_follow_the_host(run, host):
+    host.cpus, host.memory = 1, 2400
+    limits = run()["site"]["limits"]
+    assert (limits["cpus"], limits["memory_mib"], limits["workers"]) == (1, 2400, 3)
+    assert run(official_databases=False)["site"]["limits"]["clamd_concurrent_reload"] is True
+
+
+@pytest.mark.parametrize("workers", [6, "6"])
+def test_a_limit_may_be_given_as_text(run, workers):
+    """So it arrives from --extra-vars and from templates."""
+    limits = run(limits={"workers": workers, "clamd_concurrent_reload": "no"})["site"]["limits"]
+    assert (limits["workers"], limits["smtpd_processes"], limits["clamd_concurrent_reload"]) == (6, 24, False)
+
+
+def test_the_module_knows_the_limits_that_the_role_does():
+    options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]["gateway_limits"]["options"]
+    documented = yaml.safe_load(site.DOCUMENTATION)["options"]["limits"]["suboptions"]
+    assert {name: option["type"] for name, option in documented.items()} == {name: option["type"] for name, option in options.items()}
+    assert set(documented) == {*site.LIMITS, "clamd_concurrent_reload"}
+
+
+def test_the_documented_result_is_the_result(run):
+    documented = yaml.safe_load(site.RETURN)
+    result = run()
+    assert set(documented) <= set(result)
+    assert set(documented["site"]["contains"]) == set(result["site"])
+    for name in result["site"]["tables"]:
+        assert name in documented["site"]["contains"]["tables"]["description"]
+
+
+# ---- mistakes ----------------------------------------------------------------------------------------------------
+
+
+def test_all_mistakes_are_reported_at_once(run, host):
+    host.release, host.packages, host.ports, host.memory = ("ubuntu", "24.04"), ("exim4-daemon-light",), {25: {"exim4"}}, 512
+    host.addresses = {"mail.inside.example.com": []}
+    result = run(
+        hostname="mx1",
+        trusted_networks=["127.0.0.1/8"],
+        tls_certificate_file="/no/such/file",
+        variables=["gateway_domain"],
+        known_variables=["gateway_domains"],
+        reserved_prefixes=["gateway_"],
+    )
+    assert result["failed"]
+    assert result["msg"].startswith(f"Nothing was changed: the site has {len(result['problems'])} mistakes.\n- ")
+    for words in (
+        "gateway_domain: no role of antispam.gateway knows this variable; did you mean gateway_domains?",
+        "gateway_hostname: 'mx1' is not fully qualified",
+        "gateway_trusted_networks[0]: '127.0.0.1/8' has host bits set",
+        "operating system: ubuntu 24.04 is not supported",
+        "exim4-daemon-light",
+        "port 25 is taken by exim4",
+        "gateway_tls_certificate_file: /no/such/file",
+        "gateway_tls_key_file: it is empty",
+        "gateway_domains[0].next_hop: mail.inside.example.com does not resolve",
+        "gateway_limits: memory: ",
+    ):
+        assert words in result["msg"]
+        assert any(words in problem for problem in result["problems"])
+
+
+def test_one_mistake_is_one(run):
+    assert run(hostname="mx1")["msg"].startswith("Nothing was changed: the site has one mistake.\n- gateway_hostname: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"limits": {"wrokers": 4}}, "wrokers"),
+        ({"limits": {"workers": "many"}}, "many"),
+        ({"domains": [{"name": "example.com"}]}, "next_hop"),
+        ({"domains": [{"name": "example.com", "next_hop": "[mail.example.com]", "verfy_recipients": True}]}, "verfy_recipients"),
+        ({"message_size_limit": "50M"}, "50M"),
+    ],
+)
+def test_a_mistake_of_form_is_named(run, arguments, words):
+    result = run(**arguments)
+    assert result["failed"]
+    assert words in result["msg"]
+
+
+def test_a_next_hop_that_was_left_empty_is_a_mistake(only_problem):
+    problem = only_problem(domains=[{"name": "example.com", "next_hop": None}])
+    assert "gateway_domains[0].next_hop" in problem
+
+
+def test_limits_that_contradict_each_other_come_with_the_arithmetic(only_problem):
+    problem = only_problem(limits={"workers": 40, "scan_deadline": 75})
+    assert problem.startswith("gateway_limits: memory: 300 MiB for the system + 2600 MiB for clamd + 40 workers x 150 MiB = 8900 MiB, but the host has 8192 MiB")
+    assert "4 rounds x scan_deadline 75 s = 300 s" in problem
+
+
+def test_a_disk_without_room_is_a_mistake(only_problem, host):
+    host.free = 100 * 1024**2
+    problem = only_problem()
+    assert "queue_minfree is 524288000 bytes" in problem
+    assert f"{100 * 1024**2} bytes free" in problem
+
+
+# ---- the platform ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", [("debian", "11"), ("debian", "14"), ("debian", ""), ("ubuntu", "24.04"), ("", "")])
+def test_another_system_is_refused(only_problem, host, release):
+    host.release = release
+    assert "operating system: " in (problem := only_problem())
+    assert "use Debian 13" in problem
+
+
+def test_debian_12_is_refused_with_the_reason_until_it_is_accepted(run, only_problem, host):
+    host.release = ("debian", "12")
+    problem = only_problem()
+    for words in ("Debian 12", "smtpd_proxy_filter", "2048", "gateway_accept_debian12_postfix_panic: true"):
+        assert words in problem
+    assert run(accept_debian12=True)["debian"] == "12"
+
+
+def test_debian_13_needs_nothing_to_be_accepted(run):
+    assert run(accept_debian12=True)["debian"] == "13"
+
+
+def test_another_mta_is_a_mistake(only_problem, host):
+    host.packages = ("exim4-daemon-light", "postfix")
+    problem = only_problem()
+    assert "exim4-daemon-light" in problem
+    assert "postfix" not in problem
+
+
+@pytest.mark.parametrize(
+    ("ports", "words"),
+    [
+        ({25: {"exim4"}}, "port 25 is taken by exim4"),
+        ({25: {"smtpd"}}, "port 25 is taken by smtpd"),
+        ({10024: {"python3"}}, "port 10024 is taken by python3"),
+        ({10025: {"nc", "socat"}}, "port 10025 is taken by nc, socat"),
+        ({25: {_host.UNKNOWN}}, "port 25 is taken by an unknown process"),
+    ],
+)
+def test_a_port_that_is_taken_is_a_mistake(only_problem, host, ports, words):
+    host.ports = ports
+    assert words in only_problem()
+
+
+@pytest.mark.parametrize(
+    "ports", [{}, {587: {"exim4"}}, {25: {"master"}, 10025: {"master"}, 10024: {"/usr/sbin/amavi"}}, {25: {"smtpd", "master", "smtp"}}]
+)
+def test_the_gateway_itself_is_not_in_its_own_way(run, host, ports):
+    host.ports = ports
+    assert "failed" not in run()
+
+
+def test_an_unknown_process_is_ours_where_our_service_runs(run, host, monkeypatch):
+    """An unprivileged /proc does not show the processes of others."""
+    host.ports = {port: {_host.UNKNOWN} for port in (25, 10024, 10025)}
+    monkeypatch.setenv("FAKE_SYSTEMCTL", "0")
+    assert "failed" not in run()
+
+
+# ---- certificates ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory, certificate):
+    """Another key, and the one of the certificate under a password."""
+    directory = tmp_path_factory.mktemp("keys")
+    curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    subprocess.run(["openssl", "genpkey", *curve, "-out", directory / "other"], check=True, capture_output=True)
+    subprocess.run(
+        ["openssl", "pkey", "-in", certificate, "-aes256", "-passout", "pass:secret", "-out", directory / "encrypted"], check=True, capture_output=True
+    )
+    (directory / "text").write_text("no key at all\n")
+    return directory
+
+
+def test_a_certificate_and_its_key_are_taken(run, certificate):
+    assert "failed" not in run(tls_certificate_file=str(certificate), tls_key_file=str(certificate))
+
+
+@pytest.mark.parametrize("name", ["other", "encrypted", "text"])
+def test_a_key_that_does_not_open_the_certificate_is_a_mistake(only_problem, certificate, keys, name):
+    problem = only_problem(tls_certificate_file=str(certificate), tls_key_file=str(keys / name))
+    for words in ("gateway_tls_certificate_file", str(certificate), str(keys / name)):
+        assert words in problem
+
+
+def test_a_file_that_cannot_be_read_is_a_mistake(only_problem, certificate, tmp_path):
+    assert f"gateway_tls_key_file: {tmp_path}/gone cannot be read on the gateway (No such file or directory)" in only_problem(
+        tls_certificate_file=str(certificate), tls_key_file=str(tmp_path / "gone")
+    )
+    assert f"gateway_tls_certificate_file: {tmp_path} cannot be read" in only_problem(tls_certificate_file=str(tmp_path), tls_key_file=str(certificate))
+
+
+@pytest.mark.parametrize(("given", "lacking"), [("certificate", "key"), ("key", "certificate")])
+def test_half_a_pair_is_a_mistake(only_problem, certificate, given, lacking):
+    assert only_problem(**{f"tls_{given}_file": str(certificate)}).startswith(f"gateway_tls_{lacking}_file: it is empty")
+
+
+# ---- next hops ---------------------------------------------------------------------------------------------------
+
+
+def hops(*texts):
+    domains = [{"name": f"d{number}.example.com", "next_hop": text, "verify_recipients": True} for number, text in enumerate(texts)]
+    return {"domains": domains, "recipients": []}
+
+
+def test_a_next_hop_that_does_not_answer_is_a_warning(run, host):
+    host.addresses = {"mail.inside.example.com": ["192.0.2.25"]}
+    result = run()
+    assert "failed" not in result
+    assert len(run.warnings) == 1
+    assert "gateway_domains[0].next_hop: mail.inside.example.com port 25 does not answer" in run.warnings[0]
+    assert "Connection refused" in run.warnings[0]
+
+
+def test_a_next_hop_that_does_not_resolve_is_a_mistake(only_problem, host):
+    host.addresses = {"mail.inside.example.com": []}
+    problem = only_problem()
+    assert "gateway_domains[0].next_hop: mail.inside.example.com does not resolve on this host (Name or service not known)" in problem
+    assert "correct" in problem
+
+
+def test_a_domain_as_next_hop_may_have_mx_records_only(run, host):
+    host.addresses = {"inside.example.com": []}
+    result = run(**hops("inside.example.com"))
+    assert "failed" not in result
+    assert "only if it has MX records" in run.warnings[0]
+
+
+def test_each_next_hop_is_asked_once(run, host):
+    host.addresses = {"mail.inside.example.com": ["192.0.2.25"]}
+    run(**hops("[mail.inside.example.com]", "[Mail.inside.example.com]:25", "[mail.inside.example.com]:26"))
+    assert len(run.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("next_hop", "addresses"),
+    [
+        ("[mx1.example.com]", ["127.0.1.1", "203.0.113.10"]),
+        ("[mail.inside.example.com]", ["203.0.113.10"]),
+        ("mail.inside.example.com", ["203.0.113.10"]),
+        ("[mail.inside.example.com]:10024", ["127.0.0.1"]),
+        ("[mail.inside.example.com]:10025", ["127.0.0.1"]),
+    ],
+)
+def test_a_next_hop_that_is_the_gateway_itself_is_a_mistake(only_problem, host, next_hop, addresses):
+    host.addresses = {next_hop.partition("]")[0].strip("["): addresses}
+    problem = only_problem(**hops(next_hop))
+    assert "gateway_domains[0].next_hop" in problem
+    assert "is this gateway itself" in problem
+
+
+def test_another_service_on_the_gateway_may_be_a_next_hop(run, host):
+    host.addresses = {"127.0.0.1": ["127.0.0.1"]}
+    assert "failed" not in run(**hops("[127.0.0.1]:24"))
