@@ -53,6 +53,10 @@ stage: venv
 test-unit: stage ## unit tests
 	@pytest -q --tb=short tests/unit
 
+.PHONY: test-rows
+test-rows: stage ## list the rows of the recipe, each with the tests that hold it
+	@pytest tests/gateway --collect-only -q --rows | grep -P '^[SDT][0-9]+\t'
+
 .PHONY: test-yamllint
 test-yamllint: venv ## yamllint on every YAML file
 	@yamllint --strict --format parsable .

@@ -56,9 +56,13 @@ def pytest_collection_finish(session):
 @pytest.fixture(scope="session", autouse=True)
 def network():
     """The gateway answers, and no mail of an earlier run is in the way."""
+    hint = "run `tools/testnet up` and converge the gateway"
     if not _network.SSH_CONFIG.exists():
-        pytest.exit("There is no test network: run `tools/testnet up` and converge the gateway.", returncode=4)
-    _network.wait_until(lambda: _network.gateway().run("test -S /var/spool/postfix/public/showq").rc == 0, "Postfix on the gateway", seconds=10)
+        pytest.exit(f"There is no test network: {hint}.", returncode=4)
+    try:
+        _network.wait_until(lambda: _network.gateway().run("postqueue -p").rc == 0, "Postfix on the gateway", seconds=10)
+    except (AssertionError, RuntimeError) as error:
+        pytest.exit(f"There is no gateway to test ({error}): {hint}.", returncode=4)
     _network.empty_mailboxes()
 
 

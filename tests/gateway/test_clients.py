@@ -9,8 +9,8 @@ RCPT = f"RCPT TO:<{ALICE}>\r\n"
 
 
 def answers(*script, client=STRANGER):
-    """The answers to commands, after the greeting and before QUIT."""
-    return client.converse(script=["", *script, "QUIT\r\n"]).answers()[1:-1]
+    """The answer to each command after the greeting."""
+    return client.converse(script=["", *script, "QUIT\r\n"]).answers()[1 : len(script) + 1]
 
 
 # --- The client -------------------------------------------------------------------------------------------------------
@@ -100,7 +100,8 @@ def test_what_is_not_offered_is_not_done(command):
 def test_a_message_sent_before_the_go_ahead_is_refused():
     content = message()
     record = STRANGER.converse(script=["", "EHLO mail.example.org\r\n", MAIL, RCPT, "DATA\r\n" + content.as_string() + ".\r\nQUIT\r\n"])
-    assert record.answers()[4] == "503 5.5.0"
+    # Debian 13 hangs up then, Debian 12 goes on.
+    assert record.answers()[4] == ("503 5.5.0" if debian() == 12 else "554 5.5.0")
     assert mailboxes(content["Message-ID"]) == []
 
 

@@ -55,6 +55,12 @@ def deferred(record):
     return record.reply["step"] == "end_of_data" and record.reply["code"] // 100 == 4
 
 
+def clamd_is_asked():
+    """Whether somebody waits for clamd, which hangs, to take a connection."""
+    waiting = gateway().check_output(f"ss --no-header --unix --listening src {CLAMD}").split()[2]
+    return int(waiting) > 0
+
+
 def mail_flows():
     record = STRANGER.converse(recipients=[BOB])
     return record.answer == "250 2.0.0" and mailboxes(record.message_id) == [BOB]
@@ -258,13 +264,14 @@ class TestScannerThatDoesNotFinish:
         assert mail_flows()
 
     @pytest.mark.holds("S8", "D6")
-    def test_what_clamd_scans_when_the_kernel_ends_it_is_deferred_and_clamd_comes_back(self, gateway):
+    def test_a_virus_does_not_pass_when_the_kernel_ends_clamd_which_comes_back_by_itself(self, gateway):
         with clamd_hanging() as pid:
             client = STRANGER.begin(sample="eicar")
-            wait_until(lambda: gateway.check_output(f"ss --no-header --unix state established src {CLAMD}"), "amavis to ask clamd")
+            wait_until(clamd_is_asked, "amavis to ask clamd")
             gateway.check_output(f"kill -KILL {pid}")
             record = STRANGER.finish(client)
-        assert deferred(record)
+        # Deferred, or seen by the clamd that systemd has started in its place.
+        assert record.reply["code"] in (451, 554)
         assert mailboxes(record.message_id) == []
         assert mail_flows()
 
@@ -298,11 +305,12 @@ class TestScannerThatDoesNotFinish:
 
 @pytest.mark.holds("S6", "D6")
 @pytest.mark.parametrize("damage", ["echo nonsense >%s", ": >%s", "rm %s"])
-def test_with_damaged_signatures_no_virus_passes(gateway, damage):
+def test_with_damaged_signatures_no_virus_passes(gateway, began, damage):
     database = "/var/lib/clamav/antispam-test.ndb"
     with kept(database):
         gateway.check_output(damage % database)
         gateway.check_output("systemctl reload clamav-daemon")
+        wait_for_journal(began, "Reading databases from")
         records = [STRANGER.converse(sample="eicar") for _time in range(3)]
     gateway.check_output("systemctl restart clamav-daemon")
     wait_for_answer(CLAMD)
@@ -336,7 +344,7 @@ def test_the_directories_of_failed_scans_are_bounded(gateway):
 def test_the_directory_of_a_running_scan_is_no_evidence(gateway):
     with clamd_hanging():
         client = STRANGER.begin()
-        wait_until(lambda: gateway.check_output(f"ss --no-header --unix state established src {CLAMD}"), "amavis to ask clamd")
+        wait_until(clamd_is_asked, "amavis to ask clamd")
         # Of scans that failed while this one went on.
         gateway.check_output("cd /var/lib/amavis/tmp && for n in $(seq 40); do install -d -o amavis -g amavis amavis-20261122T164350-99$n-test; done")
         gateway.check_output("systemctl start amavis-evidence.service")
@@ -364,7 +372,7 @@ def stream():
     def sent(number):
         wait_until(lambda: failures or len(records) >= number, "mail of the stream")
 
-    threads = [threading.Thread(target=send, args=[client]) for client in (STRANGER, STRANGER, TRUSTED)]
+    threads = [threading.Thread(target=send, args=[client]) for client in (STRANGER, TRUSTED, TRUSTED)]
     for thread in threads:
         thread.start()
     try:

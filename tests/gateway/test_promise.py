@@ -150,7 +150,7 @@ def test_eicar_is_refused_at_the_end_of_data_and_never_arrives(where):
     }
     record = STRANGER.converse(content=carriers[where]())
     assert refused_and_nowhere(record)
-    assert "infected" in record.text
+    assert "INFECTED" in record.text
 
 
 def _forward(attached):
@@ -165,7 +165,7 @@ def test_the_senders_own_server_tells_the_sender():
     start(OUTSIDE, ["sendmail", "-f", "sender@example.org", ALICE], spam.as_string()).communicate()
     (report,) = deliveries(spam["Message-ID"])
     assert report.mailbox == "sender@example.org"
-    assert report.message["From"].startswith("MAILER-DAEMON@mail.example.org")
+    assert "MAILER-DAEMON@example.org" in report.message["From"]
     assert "554 5.7.0 Reject" in report.message.as_string()
 
 

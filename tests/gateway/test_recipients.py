@@ -54,7 +54,7 @@ def test_a_sub_domain_is_another_domain(recipient):
 
 
 @pytest.mark.holds("S3")
-@pytest.mark.parametrize("recipient", ["alice@example.com.", "alice@[203.0.113.10]", "alice"])
+@pytest.mark.parametrize("recipient", ["alice@[203.0.113.10]", "alice", "alice@example", "@example.com", "alice@example.com@example.com"])
 def test_odd_ways_to_write_a_recipient_are_refused_for_good(recipient):
     assert asked(recipient).reply["code"] // 100 == 5
 
@@ -122,4 +122,4 @@ def test_a_bounce_to_a_service_of_the_gateway_reaches_the_postmaster():
     start(GATEWAY, ["sendmail", "-f", "root", "nobody@example.org"], lost.as_string()).communicate()
     (bounce,) = deliveries(lost["Message-ID"])
     assert bounce.mailbox == ALICE
-    assert bounce.message["From"].startswith("MAILER-DAEMON@mx1.example.com")
+    assert "MAILER-DAEMON@mx1.example.com" in bounce.message["From"]

@@ -188,6 +188,7 @@ def test_a_wildcard_is_an_address_only_where_it_may_be():
     assert _addresses.address("@Example.com", wildcard=True) == "@example.com"
     with pytest.raises(ValueError, match="local part"):
         _addresses.address("@example.com")
+    assert _addresses.address("Alice@Example.com", wildcard=True) == "alice@example.com"
     with pytest.raises(ValueError, match="fully qualified"):
         _addresses.address("@localhost", wildcard=True)
 
@@ -266,6 +267,7 @@ def test_a_network_is_taken_or_refused_with_one_that_is_taken(address, data):
         ("[mail.münchen.example]", ("mail.xn--mnchen-3ya.example", 25, True), "[mail.xn--mnchen-3ya.example]"),
         ("[192.0.2.25]", ("192.0.2.25", 25, True), "[192.0.2.25]"),
         ("[192.0.2.25]:65535", ("192.0.2.25", 65535, True), "[192.0.2.25]:65535"),
+        ("[192.0.2.25]:1", ("192.0.2.25", 1, True), "[192.0.2.25]:1"),
         ("[2001:db8::25]", ("2001:db8::25", 25, True), "[2001:db8::25]"),
         ("[2001:DB8:0::25]:26", ("2001:db8::25", 26, True), "[2001:db8::25]:26"),
         ("[IPv6:2001:db8::25]:26", ("2001:db8::25", 26, True), "[2001:db8::25]:26"),

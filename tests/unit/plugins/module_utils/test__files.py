@@ -8,8 +8,10 @@ import os
 import pathlib
 import pwd
 import resource
+import signal
 import stat
 import tempfile
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -144,6 +146,35 @@ def test_a_switch_sets_content_and_permissions_and_leaves_nothing_else(path):
     assert not any(_files.File(one.path, one.after, **ME, mode=f"{one.mode:04o}").differs for one in files)
 
 
+def test_a_switch_and_the_way_back_outlast_a_power_failure(path, monkeypatch):
+    """The new content is on the disk before it has the name, and the name before the service is told."""
+    done = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_fsync(handle):
+        fsync(handle)
+        done.append(os.readlink(f"/proc/self/fd/{handle}"))
+
+    def note_rename(name, target, **options):
+        rename(name, target, **options)
+        done.append("renamed")
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    monkeypatch.setattr(os, "replace", note_rename)
+    files = [file(path, "after\n")]
+    with _files.prepared(files):
+        assert pathlib.Path(done[0]).parent == path.parent
+        assert len(done) == 1
+        _files.switch(files)
+        assert done[1:] == ["renamed", str(path.parent)]
+        _files.restore(files)
+        assert done[3:] == ["renamed", str(path.parent)]
+    done.clear()
+    _files.replace(path, b"replaced\n", IDS, 0o600)
+    assert done[1:] == ["renamed", str(path.parent)]
+
+
 def test_a_file_without_content_is_removed(path):
     files = [file(path, None), file(path.parent / "never-there", None)]
     with _files.prepared(files):
@@ -262,17 +293,48 @@ def test_a_directory_that_takes_no_file_stops_it_before_anything_is_changed(path
 
 
 def test_what_an_interrupted_run_left_is_cleaned_up(path):
-    with contextlib.ExitStack() as killed:
-        interrupted = [file(path, "interrupted\n")]
-        killed.enter_context(_files.prepared(interrupted))
-        assert len(tree(path.parent)) == 3
-        killed.pop_all()  # The process is gone: nobody cleans up.
-        other = path.parent / ".main.cf.bak"
-        other.write_text("an administrator's own")
-        files = [file(path, "after\n", mode="0640")]
-        with _files.prepared(files):
-            _files.switch(files)
-        assert tree(path.parent) == {"main.cf": (0o640, b"after\n"), ".main.cf.bak": (mode(other), b"an administrator's own")}
+    child = os.fork()
+    if not child:
+        with _files.prepared([file(path, "interrupted\n")]):
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert len(tree(path.parent)) == 3
+    other = path.parent / ".main.cf.bak"
+    other.write_text("an administrator's own")
+    files = [file(path, "after\n", mode="0640")]
+    with _files.prepared(files):
+        _files.switch(files)
+    assert tree(path.parent) == {"main.cf": (0o640, b"after\n"), ".main.cf.bak": (mode(other), b"an administrator's own")}
+
+
+def test_nobody_is_alone_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(_files, "STATE_DIRECTORY", tmp_path / "lib" / "state")
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        with _files.alone():
+            os.write(write, b"x")
+            signal.pause()
+    try:
+        assert os.read(read, 1) == b"x"
+        entered = threading.Event()
+
+        def enter():
+            with _files.alone():
+                entered.set()
+
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        assert not entered.wait(0.1)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(read)
+        os.close(write)
+    # A run that is killed holds nobody up.
+    assert entered.wait(10)
+    waiting.join()
+    assert mode(tmp_path / "lib" / "state") == 0o700
 
 
 @pytest.mark.parametrize("step", ["fsync", "fchmod", "fchown", "rename"])
@@ -349,14 +411,19 @@ def test_the_lines_of_a_secret_file_are_masked_wherever_they_are_printed(path):
     assert file(path, "Mirror\n").mask("Mirror") == "Mirror"
 
 
-def test_the_words_of_a_secret_file_are_masked_too(path):
+@pytest.mark.parametrize("word", ["https://user:new-secret@example.com/db", "https://example.com/new-secret", "user:new-secret@example.com"])
+def test_the_words_of_a_secret_file_are_masked_too(path, word):
     """A program prints the address it could not fetch, not the line of its configuration."""
-    secret = file(path, "PrivateMirror https://user:new-secret@example.com/db\n", secret=True)
-    assert "new-secret" not in secret.mask("cannot fetch https://user:new-secret@example.com/db/daily.cvd")
+    for where in (path, path.parent / "new"):
+        secret = file(where, f"PrivateMirror {word}\n", secret=True)
+        printed = secret.mask(f"PrivateMirror: cannot fetch {word}/daily.cvd")
+        assert "new-secret" not in printed
+        assert printed.startswith("PrivateMirror: cannot fetch ")
 
 
 def test_changed_lines_are_those_that_only_one_side_has(path):
     path.write_text("same\ngone\n")
     assert file(path, "new\nsame\n").lines() == {"gone", "new"}
     assert file(path, None).lines() == {"same", "gone"}
+    assert file(path.parent / "new.cf", "new\n").lines() == {"new"}
     assert file(path, "gone\nsame\n").lines() == set()

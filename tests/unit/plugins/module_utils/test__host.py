@@ -237,6 +237,19 @@ def test_an_address_that_can_be_bound_is_of_this_host(address):
     assert _host.is_own(address)
 
 
+def test_an_ipv6_address_is_bound_as_one(monkeypatch):
+    families = []
+
+    def without_any(family, kind):
+        families.append(family)
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    monkeypatch.setattr(socket, "socket", without_any)
+    assert not _host.is_own("2001:db8::25")
+    assert not _host.is_own("192.0.2.25")
+    assert families == [socket.AF_INET6, socket.AF_INET]
+
+
 @pytest.mark.parametrize("address", ["192.0.2.25", "2001:db8::25"])
 def test_an_address_that_cannot_be_bound_is_of_another(address):
     assert not _host.is_own(address)

@@ -14,6 +14,7 @@ from ansible_collections.antispam.gateway.plugins.module_utils import _limits
 quick = settings(max_examples=300, database=None, deadline=None)
 
 SIZE = 52428800
+SIZES = ("reinjection_size_limit", "queue_minfree", "unpack_quota", "clamd_stream_size", "clamd_scan_size")
 # A host that has room for everything.
 BIG = {"cpus": 8, "memory": 32768, "message_size_limit": SIZE, "official_databases": True}
 
@@ -69,6 +70,8 @@ def test_a_host_with_1_gib_is_enough_without_the_official_databases_and_too_litt
 def test_memory_is_enough_to_the_mebibyte():
     assert derive(memory=1900)["workers"] == 2
     assert "1900 MiB, but the host has 1899 MiB" in contradiction(memory=1899)
+    assert derive(memory=700, official_databases=False)["workers"] == 2
+    assert "700 MiB, but the host has 699 MiB" in contradiction(memory=699, official_databases=False)
 
 
 @pytest.mark.parametrize(("cpus", "workers"), [(1, 3), (2, 5), (4, 10), (8, 20), (64, 20)])
@@ -90,6 +93,21 @@ def test_clamd_loads_aside_only_where_the_memory_holds_it_twice():
     assert "2600 MiB for clamd" in contradiction({"clamd_concurrent_reload": True}, memory=2400)
     # What is not needed twice is there for workers.
     assert derive({"clamd_concurrent_reload": False}, memory=3500)["workers"] > derive(memory=3500)["workers"]
+
+
+def test_sizes_follow_the_message_size_as_the_role_says():
+    mib = 1024 * 1024
+    limits = derive(message_size_limit=10 * mib)
+    assert {name: limits[name] / mib for name in SIZES} == {
+        "reinjection_size_limit": 11,
+        "queue_minfree": 200,
+        "unpack_quota": 100,
+        "clamd_stream_size": 11,
+        "clamd_scan_size": 100,
+    }
+    limits = derive({"workers": 1}, message_size_limit=50 * mib)
+    assert limits["queue_minfree"] / mib == 102
+    assert limits["clamd_scan_size"] / mib == 200
 
 
 def test_a_given_limit_is_taken_and_the_others_follow_it():
@@ -116,7 +134,7 @@ def test_a_limit_without_a_value_is_derived():
         ({"smtpd_processes": 81}, "81 / workers 20 = 5 rounds x scan_deadline 60 s = 300 s"),
         ({"connections_per_client": 11}, "connections_per_client 11 is more than half of the 20 workers"),
         ({"reinjection_size_limit": SIZE}, f"reinjection_size_limit {SIZE} must be above the message size limit {SIZE}"),
-        ({"queue_minfree": 80215999, "reinjection_size_limit": 53477376}, "queue_minfree 80215999 must be at least 1.5 x reinjection_size_limit 53477376 = 80216064"),
+        ({"queue_minfree": 80216063}, "queue_minfree 80216063 must be at least 1.5 x reinjection_size_limit 53477376 = 80216064"),
         ({"clamd_stream_size": SIZE - 1}, f"clamd_stream_size {SIZE - 1} must not be below"),
         ({"clamd_scan_size": SIZE - 1}, f"clamd_scan_size {SIZE - 1} must not be below"),
         ({"unpack_quota": SIZE - 1}, f"unpack_quota {SIZE - 1} must not be below"),
@@ -160,12 +178,11 @@ def test_a_message_size_of_zero_is_refused():
 
 
 names = ["workers", "smtpd_processes", "connections_per_client", "scan_deadline", "child_timeout", "proxy_timeout"]
-sizes = ["reinjection_size_limit", "queue_minfree", "unpack_quota", "clamd_stream_size", "clamd_scan_size"]
 some_limits = st.fixed_dictionaries(
     {},
     optional={
         **{name: st.integers(-1, 700) for name in names},
-        **{name: st.integers(0, 20 * SIZE) for name in sizes},
+        **{name: st.integers(0, 20 * SIZE) for name in SIZES},
         "clamd_concurrent_reload": st.booleans(),
     },
 )

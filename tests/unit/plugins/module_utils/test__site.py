@@ -200,8 +200,8 @@ def test_a_site_without_domains_is_refused():
 
 def test_all_mistakes_are_reported_at_once():
     problems = site(hostname="mx1", postmaster="alice", trusted_networks=["x"], recipients=["eve@example.org"], sender_scores={"": "y"}).problems
-    for variable in ("gateway_hostname", "gateway_postmaster", "gateway_trusted_networks[0]", "eve@example.org", "gateway_sender_scores", "example.com", "staff.example.com"):
-        assert any(variable in problem for problem in problems), variable
+    for word in ("gateway_hostname", "gateway_postmaster", "gateway_trusted_networks[0]", "eve@example.org", "gateway_sender_scores", "staff.example.com"):
+        assert any(word in problem for problem in problems), word
 
 
 @pytest.mark.parametrize("targets", [None, [], 5, ""])

@@ -111,6 +111,10 @@ def test_what_postalias_adds_about_itself_is_no_entry():
     assert _tables.parse_dump(dump, aliases=True) == {"root": "alice@example.com", "1234": "bob@example.com"}
 
 
+def test_what_looks_like_it_in_a_map_is_an_entry():
+    assert _tables.parse_dump("@\tOK\na:\tOK\n") == {"@": "OK", "a:": "OK"}
+
+
 def test_a_dump_that_is_none_is_an_error():
     with pytest.raises(ValueError, match="segmentation fault"):
         _tables.parse_dump("example.com\tOK\nsegmentation fault\n")

@@ -11,12 +11,12 @@ import pwd
 import shutil
 import stat
 import subprocess
-import types
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _tables
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _tables
 from ansible_collections.antispam.gateway.plugins.modules import postfix_table
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -40,8 +40,9 @@ hash|btree) compiled=$source.db ;;
 esac
 if [ -e "$FAKE_POSTFIX/on-$mode" ]; then . "$FAKE_POSTFIX/on-$mode"; fi
 if [ "$mode" = show ]; then
-    cat "$compiled"
-    exit
+    grep -v BROKEN "$compiled"
+    if grep BROKEN "$compiled" >/dev/null; then echo "$name: fatal: $compiled: page not found" >&2; exit 1; fi
+    exit 0
 fi
 awk -v name="$name" '
     /^#/ || /^[ \t]*$/ { next }
@@ -91,7 +92,15 @@ class Postfix:
 def postfix(tmp_path, monkeypatch):
     host = Postfix(tmp_path)
     monkeypatch.setenv("FAKE_POSTFIX", str(host.fake))
-    monkeypatch.setenv("PATH", f"{host.bin}:{os.environ['PATH']}")
+    monkeypatch.setattr(_files, "STATE_DIRECTORY", tmp_path / "state")
+    run_command = AnsibleModule.run_command
+
+    def run_fake(module, words, path_prefix, **options):
+        """The commands are in /usr/sbin, which is not in everybody's PATH."""
+        assert path_prefix == "/usr/sbin"
+        return run_command(module, words, path_prefix=str(host.bin), **options)
+
+    monkeypatch.setattr(AnsibleModule, "run_command", run_fake)
     which = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name, path: which(name, path=path.replace("/usr/sbin", str(host.bin))))
     # A fork of all of pytest for each command would take most of the time of these tests.
@@ -168,6 +177,9 @@ CASES = {
     "the compiled form is lost": Case((2, 0, 0, 2), drift=lambda table: table.compiled.unlink()),
     "the compiled form is another": Case((1, 1, 0, 2), drift=lambda table: table.compiled.write_text(f"example.com\t{ENTRIES['example.com']}\nold\tx\n")),
     "the compiled form is broken": Case((2, 0, 0, 2), drift=lambda table: table.compiled.write_text("no tab here\n")),
+    "the compiled form cannot be read to its end": Case(
+        (2, 0, 0, 2), drift=lambda table: table.compiled.write_text(table.compiled.read_text() + "BROKEN\n")
+    ),
     "the source is lost": Case((0, 0, 0, 2), drift=lambda table: table.source.unlink()),
     "the source was edited": Case((0, 0, 0, 2), drift=lambda table: table.source.write_text("# by hand\n")),
     "the source has other permissions": Case((0, 0, 0, 2), drift=lambda table: table.source.chmod(0o600)),
@@ -372,7 +384,7 @@ def test_a_table_that_cannot_be_written_changes_nothing(postfix, run):
 # ---- a run that was interrupted ----------------------------------------------------------------------------------
 
 
-def interrupted(postfix, monkeypatch, entries, at):
+def interrupted(postfix, entries, at):
     """Run until a file is to be renamed to this name, where the machine goes down."""
     rename = pathlib.Path.rename
 
@@ -393,8 +405,8 @@ def interrupted(postfix, monkeypatch, entries, at):
 
 @pytest.mark.parametrize("at", ["transport", "transport.lmdb"])
 @pytest.mark.parametrize("then", [ENTRIES, NEW])
-def test_the_next_run_completes_an_interrupted_one(table, run, monkeypatch, at, then):
-    interrupted(table, monkeypatch, NEW, at)
+def test_the_next_run_completes_an_interrupted_one(table, run, at, then):
+    interrupted(table, NEW, at)
     stored = _tables.parse_dump(table.compiled.read_text())
     assert stored in (ENTRIES, NEW)
     run(entries=then)
@@ -403,7 +415,7 @@ def test_the_next_run_completes_an_interrupted_one(table, run, monkeypatch, at, 
     assert not run(entries=then)["changed"]
 
 
-def test_an_interrupted_run_leaves_nothing_behind_the_next_one(table, run, monkeypatch):
-    interrupted(table, monkeypatch, NEW, "transport.lmdb")
+def test_an_interrupted_run_leaves_nothing_behind_the_next_one(table, run):
+    interrupted(table, NEW, "transport.lmdb")
     run(entries={"example.com": "OK"})
     assert sorted(table.tree()) == ["transport", "transport.lmdb"]

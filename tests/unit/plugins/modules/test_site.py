@@ -232,7 +232,8 @@ def test_a_next_hop_that_was_left_empty_is_a_mistake(only_problem):
 
 def test_limits_that_contradict_each_other_come_with_the_arithmetic(only_problem):
     problem = only_problem(limits={"workers": 40, "scan_deadline": 75})
-    assert problem.startswith("gateway_limits: memory: 300 MiB for the system + 2600 MiB for clamd + 40 workers x 150 MiB = 8900 MiB, but the host has 8192 MiB")
+    memory = "300 MiB for the system + 2600 MiB for clamd + 40 workers x 150 MiB = 8900 MiB, but the host has 8192 MiB"
+    assert problem.startswith(f"gateway_limits: memory: {memory}")
     assert "4 rounds x scan_deadline 75 s = 300 s" in problem
 
 
@@ -300,6 +301,12 @@ def test_an_unknown_process_is_ours_where_our_service_runs(run, host, monkeypatc
     host.ports = {port: {_host.UNKNOWN} for port in (25, 10024, 10025)}
     monkeypatch.setenv("FAKE_SYSTEMCTL", "0")
     assert "failed" not in run()
+
+
+def test_a_named_process_is_not_ours_because_our_service_runs(only_problem, host, monkeypatch):
+    host.ports = {25: {"exim4"}}
+    monkeypatch.setenv("FAKE_SYSTEMCTL", "0")
+    assert "port 25 is taken by exim4" in only_problem()
 
 
 # ---- certificates ------------------------------------------------------------------------------------------------
