@@ -309,7 +309,8 @@ def validate(module, files):
         for command in module.params["validate"]:
             words = [word.replace("{stage}", str(stage)) for word in command]
             rc, out, err = module.run_command(words, expand_user_and_vars=False, path_prefix="/usr/sbin")
-            printed = mask(files, (err + out).replace(str(stage), "").strip())
+            # A command that failed has its reasons, whatever file they name.
+            printed = mask(files, (err + out).replace(str(stage), "").strip() if rc else said_of(stage, files, err + out))
             pattern = module.params["reject_output"]
             rejected = pattern and re.search(pattern, printed, re.MULTILINE)
             if rc or rejected:
@@ -321,6 +322,15 @@ def validate(module, files):
                 )
     finally:
         shutil.rmtree(stage)
+
+
+def said_of(stage, files, output):
+    """Return what a validation printed about the staged files; some also complain of the old ones, which are to go."""
+    lines = []
+    for line in output.strip().splitlines():
+        if not any(str(file.path) in line.replace(f"{stage}{file.path}", "") for file in files):
+            lines.append(line.replace(str(stage), ""))
+    return "\n".join(lines)
 
 
 def mask(files, text):

@@ -316,7 +316,15 @@ def cursor():
 
 def journal(since, *options, units=UNITS):
     """The lines that the services of the mail path have logged since a cursor; more options as journalctl has them."""
-    command = ["journalctl", "--quiet", "--no-pager", "--output=short-iso-precise", f"--after-cursor={since}", *[f"--unit={unit}" for unit in units], *options]
+    command = [
+        "journalctl",
+        "--quiet",
+        "--no-pager",
+        "--output=short-iso-precise",
+        f"--after-cursor={since}",
+        *[f"--unit={unit}" for unit in units],
+        *options,
+    ]
     return gateway().run(shlex.join(command)).stdout
 
 

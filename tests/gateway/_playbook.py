@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -81,14 +82,26 @@ def start(*options, variables=None, roles=None):
     )
     command = [Path(sys.executable).parent / "ansible-playbook", f"--inventory={INVENTORY}", f"--extra-vars=@{extra}", *options, playbook]
     return subprocess.Popen(
-        command, cwd=scratch, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=scratch,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
 def run(*options, variables=None, roles=None):
     """Run ansible-playbook and return its Run."""
     process = start(*options, variables=variables, roles=roles)
-    output, _nothing = process.communicate()
+    try:
+        output, _nothing = process.communicate()
+    except BaseException:
+        # Say, when somebody ends the tests: nothing should go on behind their back.
+        os.killpg(process.pid, signal.SIGINT)
+        raise
     return Run(process.returncode, output)
 
 

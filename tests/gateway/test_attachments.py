@@ -10,6 +10,7 @@ import zipfile
 import pytest
 from _network import ALICE, STRANGER, deliveries, mailboxes, message
 
+
 def windows_program():
     """The head of one: what file(1) goes by."""
     dos = b"MZ".ljust(60, b"\0") + struct.pack("<I", 64)
@@ -34,7 +35,9 @@ def archive_of(*members):
 
 
 @pytest.mark.holds("S4", "D12", "S8")
-@pytest.mark.parametrize("name", ["setup.exe", "SETUP.EXE", "invoice.pdf.exe", "macro.js", "disk.iso", "link.lnk", "page.hta", "run.vbs", "räume.scr"])
+@pytest.mark.parametrize(
+    "name", ["setup.exe", "SETUP.EXE", "invoice.pdf.exe", "macro.js", "disk.iso", "link.lnk", "page.hta", "run.vbs", "räume.scr"]
+)
 def test_a_banned_file_name_is_refused(name):
     record = send((name, b"just text"))
     assert record.answer == "554 5.7.0"
@@ -75,7 +78,9 @@ PACKERS = {
 @pytest.mark.holds("T29", "D12")
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_program_in_an_archive_is_refused(kind, gateway):
-    pack = f"sevenzip=$(command -v 7z || command -v 7zz) && cd $(mktemp -d) && echo {base64.b64encode(windows_program()).decode()} | base64 -d >setup.dat && {{ {PACKERS[kind]}; }} | base64 -w0; rm -rf $PWD"
+    program = base64.b64encode(windows_program()).decode()
+    unpack = f"sevenzip=$(command -v 7z || command -v 7zz) && cd $(mktemp -d) && echo {program} | base64 -d >setup.dat"
+    pack = f"{unpack} && {{ {PACKERS[kind]}; }} | base64 -w0; rm -rf $PWD"
     packed = base64.b64decode(gateway.check_output(pack))
     assert packed
     record = send((f"documents.{kind}", packed))
@@ -96,7 +101,10 @@ def test_an_ordinary_attachment_arrives(name):
 # --- What no scanner can open -----------------------------------------------------------------------------------------
 
 # zip -X -P secret secret.zip notes.txt
-ENCRYPTED = "UEsDBAoACQAAAAAAIVyumvJSFgAAAAoAAAAJAAAAbm90ZXMudHh0E3ONmggE6yGSnCuOfSbSWj2xyrCQLVBLBwiumvJSFgAAAAoAAABQSwECHgMKAAkAAAAAACFcrpryUhYAAAAKAAAACQAAAAAAAAABAAAApIEAAAAAbm90ZXMudHh0UEsFBgAAAAABAAEANwAAAE0AAAAAAA=="
+ENCRYPTED = (
+    "UEsDBAoACQAAAAAAIVyumvJSFgAAAAoAAAAJAAAAbm90ZXMudHh0E3ONmggE6yGSnCuOfSbSWj2xyrCQLVBLBwiumvJSFgAAAAoAAABQSwECHgMK"
+    "AAkAAAAAACFcrpryUhYAAAAKAAAACQAAAAAAAAABAAAApIEAAAAAbm90ZXMudHh0UEsFBgAAAAABAAEANwAAAE0AAAAAAA=="
+)
 
 
 @pytest.mark.holds("T21")
@@ -144,11 +152,18 @@ def test_an_archive_beyond_the_unpacking_limits_is_refused(kind):
 PART = "--{0}\r\nContent-Type: text/plain\r\n\r\nA part.\r\n--{0}--\r\n"
 AMBIGUOUS = {
     "boundary_twice": ('Content-Type: multipart/mixed; boundary="one"; boundary="two"\r\n', PART.format("one") + PART.format("two")),
-    "boundary_twice_in_two_ways": ("Content-Type: multipart/mixed; boundary=one; boundary*=us-ascii''two\r\n", PART.format("one") + PART.format("two")),
-    "content_type_twice": ('Content-Type: multipart/mixed; boundary="one"\r\nContent-Type: multipart/mixed; boundary="two"\r\n', PART.format("one") + PART.format("two")),
+    "boundary_twice_in_two_ways": (
+        "Content-Type: multipart/mixed; boundary=one; boundary*=us-ascii''two\r\n",
+        PART.format("one") + PART.format("two"),
+    ),
+    "content_type_twice": (
+        'Content-Type: multipart/mixed; boundary="one"\r\nContent-Type: multipart/mixed; boundary="two"\r\n',
+        PART.format("one") + PART.format("two"),
+    ),
     "content_type_of_two_kinds": ('Content-Type: text/plain\r\nContent-Type: multipart/mixed; boundary="one"\r\n', PART.format("one")),
     "encoding_twice": (
-        'Content-Type: text/plain\r\nContent-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n', base64.b64encode(b"A text.").decode() + "\r\n"
+        "Content-Type: text/plain\r\nContent-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n",
+        base64.b64encode(b"A text.").decode() + "\r\n",
     ),
 }
 

@@ -2,7 +2,20 @@
 """Who may send: what a client has to say and to be, and what is asked of its sender address."""
 
 import pytest
-from _network import ALICE, GATEWAY_INSIDE_ADDRESS, NO_REVERSE_NAME, OUTSIDE, STRANGER, TRUSTED, WRONG_REVERSE_NAME, Client, debian, journal, mailboxes, message
+from _network import (
+    ALICE,
+    GATEWAY_INSIDE_ADDRESS,
+    NO_REVERSE_NAME,
+    OUTSIDE,
+    STRANGER,
+    TRUSTED,
+    WRONG_REVERSE_NAME,
+    Client,
+    debian,
+    journal,
+    mailboxes,
+    message,
+)
 
 MAIL = "MAIL FROM:<sender@example.org>\r\n"
 RCPT = f"RCPT TO:<{ALICE}>\r\n"
@@ -88,7 +101,18 @@ def test_authentication_is_not_offered_over_tls_either(client):
 
 
 @pytest.mark.holds("S3", "T9")
-@pytest.mark.parametrize("command", [f"VRFY {ALICE}", "EXPN staff", "ETRN example.com", "AUTH PLAIN AAAA", "XFORWARD NAME=mail.example.com", "XCLIENT NAME=mail.example.com", "BDAT 5 LAST"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"VRFY {ALICE}",
+        "EXPN staff",
+        "ETRN example.com",
+        "AUTH PLAIN AAAA",
+        "XFORWARD NAME=mail.example.com",
+        "XCLIENT NAME=mail.example.com",
+        "BDAT 5 LAST",
+    ],
+)
 def test_what_is_not_offered_is_not_done(command):
     assert answers("EHLO mail.example.org\r\n", command + "\r\n")[-1][0] == "5"
 
