@@ -53,6 +53,10 @@ stage: venv
 test-unit: stage ## unit tests
 	@pytest -q --tb=short tests/unit
 
+.PHONY: test-playbooks
+test-playbooks: stage ## runs of the playbook against the gateway that runs: bad input, interruption, repair (not part of "make test" yet)
+	@pytest -q tests/gateway/playbook_*.py
+
 .PHONY: test-rows
 test-rows: stage ## list the rows of the recipe, each with the tests that hold it
 	@pytest tests/gateway --collect-only -q --rows | grep -P '^[SDT][0-9]+\t'

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from _network import CHECKOUT, debian, gateway
@@ -28,6 +29,7 @@ class Run:
 
     rc: int
     output: str
+    seconds: float
 
     @property
     def said(self):
@@ -49,7 +51,7 @@ class Run:
         return zip(found[1::2], found[2::2])
 
     def __repr__(self):
-        return f"ansible-playbook ended with {self.rc}:\n{self.output}"
+        return f"ansible-playbook ended with {self.rc} after {self.seconds:.0f} s:\n{self.output}"
 
 
 @functools.lru_cache(maxsize=None)
@@ -95,6 +97,7 @@ def start(*options, variables=None, roles=None):
 
 def run(*options, variables=None, roles=None):
     """Run ansible-playbook and return its Run."""
+    began = time.monotonic()
     process = start(*options, variables=variables, roles=roles)
     try:
         output, _nothing = process.communicate()
@@ -102,7 +105,7 @@ def run(*options, variables=None, roles=None):
         # Say, when somebody ends the tests: nothing should go on behind their back.
         os.killpg(process.pid, signal.SIGINT)
         raise
-    return Run(process.returncode, output)
+    return Run(process.returncode, output, time.monotonic() - began)
 
 
 def fingerprint():

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Watches a host that is to become a gateway: what does port 25 answer when it answers for the first time?
+
+Started before the first converge (systemd-run --unit=first-answer python3 -c "..."); test_lifecycle.py reads the record.
+"""
+
+import json
+import os
+import socket
+import time
+
+RECORD = "/run/first_answer.json"
+COMMANDS = ("EHLO mx1.example.com", "MAIL FROM:<>", "RCPT TO:<nobody@example.com>", "RCPT TO:<alice@example.com>", "QUIT")
+
+
+def conversation():
+    with socket.create_connection(("127.0.0.1", 25), 5) as connection:
+        connection.settimeout(60)
+        lines = connection.makefile()
+        answers = []
+        for command in ("", *COMMANDS):
+            if command:
+                connection.sendall(command.encode() + b"\r\n")
+            line = lines.readline()
+            while line[3:4] == "-":
+                line = lines.readline()
+            answers.append(line.strip())
+        return answers
+
+
+def main():
+    end = time.monotonic() + 3600
+    while time.monotonic() < end:
+        try:
+            record = conversation()
+        except ConnectionRefusedError:
+            time.sleep(0.005)
+            continue
+        with open(RECORD + ".part", "w", encoding="utf-8") as file:
+            json.dump(record, file)
+        os.rename(RECORD + ".part", RECORD)
+        return
+
+
+main()

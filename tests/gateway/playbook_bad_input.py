@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A mistake in the inventory is one clear error that names the variable and the way out; the gateway runs on as before."""
+
+import contextlib
+
+import pytest
+from _faults import AMAVIS, wait_for_answer
+from _network import BOB, STRANGER, debian, gateway, journal, mailboxes, wait_until
+from _playbook import fingerprint, run
+
+
+def refused(variables, roles=None):
+    """Run the playbook with wrong variables; the run fails, nothing is changed, and mail flows. Returns what was said."""
+    before = fingerprint()
+    result = run(variables=variables, roles=roles)
+    assert result.rc != 0, result
+    assert result.changed == [], result
+    assert fingerprint() == before
+    record = STRANGER.converse(recipients=[BOB])
+    assert record.answer == "250 2.0.0"
+    assert mailboxes(record.message_id) == [BOB]
+    return result.said
+
+
+# --- Found before anything is changed ---------------------------------------------------------------------------------
+
+
+def test_a_misspelt_variable_is_refused_with_the_name_that_was_meant():
+    said = refused({"gateway_recipient": [BOB]})
+    assert "gateway_recipient: no role of antispam.gateway knows this variable; did you mean gateway_recipients?" in said
+
+
+@pytest.fixture(name="types", scope="module")
+def _types(network):
+    """What is said about values of the wrong shape: of the site first, then of the single services."""
+    site = refused(
+        {
+            "gateway_recipients": {"bob": "example.com"},
+            "gateway_domains": [{"name": "example.com", "nexthop": "[mail.inside.example.com]"}],
+            "gateway_limits": {"worker": 3, "scan_deadline": "soon"},
+            "gateway_encrypted_content": "maybe",
+        }
+    )
+    services = refused(
+        {
+            "postfix_table_type": "dbm",
+            "amavis_banned_extensions": {"exe": True},
+            "spamassassin_scores": 5,
+            "clamav_signatures_timeout": "long",
+        }
+    )
+    return site + services
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "gateway_recipients",
+        "gateway_domains.nexthop",
+        "missing required arguments: next_hop",
+        "gateway_limits.worker",
+        "scan_deadline",
+        "value of gateway_encrypted_content must be one of: deliver, refuse, got: maybe",
+        "value of postfix_table_type must be one of: lmdb, hash, btree, got: dbm",
+        "amavis_banned_extensions",
+        "spamassassin_scores",
+        "clamav_signatures_timeout",
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(types, words):
+    assert words in types
+
+
+MISTAKES = {
+    "gateway_hostname": "mx1",
+    "gateway_domains": [
+        {"name": "example.com", "next_hop": "[no-such-host.inside.example.com]"},
+        {"name": "example.net", "next_hop": "[mail.inside.example.com]"},
+        {"name": "example.com", "next_hop": "[198.51.100.10]"},
+    ],
+    "gateway_recipients": ["bob@example.com", "info@example.org", "alice@example.com ?"],
+    "gateway_trusted_networks": ["127.0.0.1/8", "198.51.100.25/24", "0.0.0.0/0"],
+    "gateway_sender_scores": {"@example.org": 1.0, "friend@example.org": None, "example.org": "many"},
+    "gateway_aliases": {"info@example.net": ["nobody"]},
+    "gateway_postmaster": "postmaster",
+    "gateway_limits": {"workers": 200, "scan_deadline": 130, "child_timeout": 120, "proxy_timeout": 100},
+    "gateway_tls_certificate_file": "/etc/ssl/no-such-file.pem",
+}
+
+
+@pytest.fixture(name="mistakes", scope="module")
+def _mistakes(network):
+    """What is said about a site with many mistakes: all of them, in one run."""
+    return refused(MISTAKES)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(
+            "gateway_hostname: 'mx1' is not fully qualified: write the host name with its domain, like mx1.example.com",
+            id="unqualified host name",
+            marks=pytest.mark.holds("T5"),
+        ),
+        pytest.param(
+            "gateway_trusted_networks[0]: '127.0.0.1/8' has host bits set, which makes Postfix answer 451 to everybody: write 127.0.0.0/8",
+            id="host bits",
+            marks=pytest.mark.holds("D2"),
+        ),
+        pytest.param(
+            "gateway_trusted_networks[1]: '198.51.100.25/24' has host bits set, which makes Postfix answer 451 to everybody: write 198.51.100.0/24",
+            id="more host bits",
+            marks=pytest.mark.holds("D2"),
+        ),
+        pytest.param("gateway_trusted_networks[2]: ", id="the whole internet trusted"),
+        pytest.param(
+            "gateway_recipients: info@example.org is in example.org, which is not in gateway_domains; add the domain or remove the recipient",
+            id="recipient of an unknown domain",
+        ),
+        pytest.param("gateway_recipients[2]: ", id="recipient that is no address"),
+        pytest.param(
+            "gateway_domains: nothing says who receives mail in example.net; list its recipients in gateway_recipients,"
+            " write '@example.net' there to accept every address, or set verify_recipients: true",
+            id="domain without recipients",
+            marks=pytest.mark.holds("S7", "D14"),
+        ),
+        pytest.param("gateway_domains[0].next_hop: no-such-host.inside.example.com does not resolve", id="next hop that does not resolve"),
+        pytest.param("gateway_domains[2].next_hop: ", id="next hop that is the gateway"),
+        pytest.param("gateway_domains[2].name: example.com stands in the list twice; keep one of them", id="domain named twice"),
+        pytest.param(
+            "gateway_sender_scores['@example.org']: '@example.org' never matches in amavis: write 'example.org' for the domain",
+            id="score that never matches",
+            marks=pytest.mark.holds("S5"),
+        ),
+        pytest.param("gateway_sender_scores['friend@example.org']: ", id="score without a value", marks=pytest.mark.holds("S5")),
+        pytest.param(
+            "gateway_sender_scores['example.org']: 'many' is not a score: write a number such as -2.5",
+            id="score that is no number",
+            marks=pytest.mark.holds("S5"),
+        ),
+        pytest.param("gateway_aliases['info@example.net'][0]: 'nobody' is not an address: it has no @", id="alias to no address"),
+        pytest.param(
+            "gateway_postmaster: 'postmaster' is not an address: it has no @", id="postmaster that is no address", marks=pytest.mark.holds("D10")
+        ),
+        pytest.param("200 workers x 150 MiB", id="too little memory", marks=pytest.mark.holds("T1")),
+        pytest.param("scan_deadline 130 s must be below child_timeout 120 s", id="deadlines: scan and child", marks=pytest.mark.holds("D5")),
+        pytest.param(
+            "child_timeout 120 s must be below proxy_timeout 100 s, or a client gets 451 for a message that is delivered",
+            id="deadlines: child and proxy",
+            marks=pytest.mark.holds("D5"),
+        ),
+        pytest.param("gateway_tls_certificate_file: /etc/ssl/no-such-file.pem cannot be read on the gateway", id="certificate that is not there"),
+    ],
+)
+def test_every_mistake_of_a_site_is_named_with_the_way_out(mistakes, words):
+    assert words in mistakes
+
+
+@pytest.mark.holds("T1")
+def test_limits_that_contradict_each_other_are_refused_with_the_arithmetic():
+    said = refused({"gateway_limits": {"workers": 2, "smtpd_processes": 40, "connections_per_client": 2}})
+    assert "smtpd_processes 40 / workers 2 = 20 rounds x scan_deadline 60 s = 1200 s, which must be below proxy_timeout 300 s" in said
+    assert "connections_per_client 2 is more than half of the 2 workers" in said
+
+
+@pytest.mark.holds("S6", "T13")
+def test_a_site_without_any_signatures_is_refused():
+    said = refused({"clamav_official_databases": False, "clamav_database_custom_urls": []})
+    assert "clamav_official_databases is false and clamav_database_custom_urls is empty, so clamd would have no signatures; set one of them." in said
+
+
+@pytest.mark.holds("T17")
+@pytest.mark.skipif("not debian12()", reason="this gateway is not Debian 12")
+def test_debian_12_is_refused_unless_its_defect_is_accepted():
+    said = refused({"gateway_accept_debian12_postfix_panic": False})
+    assert "any client can crash" in said
+    assert "use Debian 13, or set gateway_accept_debian12_postfix_panic: true to accept this" in said
+
+
+def debian12():
+    return debian() == 12
+
+
+@contextlib.contextmanager
+def port_of_amavis_taken():
+    host = gateway()
+    host.check_output("systemctl stop amavis")
+    try:
+        host.check_output("systemd-run --quiet --collect --unit=port-taken python3 -m http.server --bind 127.0.0.1 10024")
+        wait_until(lambda: host.run("ss --no-header --listening --tcp --numeric sport = :10024").stdout, "the port to be taken")
+        yield
+    finally:
+        host.run("systemctl stop port-taken")
+        host.check_output("systemctl start amavis")
+        wait_for_answer(AMAVIS)
+
+
+@pytest.mark.holds("T24")
+def test_a_port_that_another_process_holds_is_an_error_before_anything_is_changed():
+    with port_of_amavis_taken():
+        before = fingerprint()
+        result = run()
+        after = fingerprint()
+    assert result.rc != 0, result
+    assert "port 10024 is taken by python3" in result.said
+    assert before == after
+
+
+# --- Found by the service itself, before the switch -------------------------------------------------------------------
+
+
+@pytest.mark.holds("S3", "D3")
+def test_a_parameter_that_postfix_does_not_know_is_refused_and_the_old_configuration_stays():
+    said = refused({"postfix_main_cf": {"smtpd_typo_limit": 5}}, roles=["postfix"])
+    assert "the new configuration is not valid, the old one stays in use. postconf says:" in said
+    assert "smtpd_typo_limit" in said
+
+
+def test_perl_that_does_not_compile_is_refused_and_the_old_configuration_stays():
+    said = refused({"amavis_perl": "$max_requests = ;\n"}, roles=["amavis"])
+    assert "the new configuration is not valid, the old one stays in use." in said
+    assert "syntax error" in said
+
+
+def test_a_rule_that_spamassassin_does_not_understand_is_refused_and_the_old_configuration_stays():
+    said = refused({"spamassassin_rules": "body BROKEN /(unclosed/\nscore BROKEN 1\n"}, roles=["spamassassin"])
+    assert "the new configuration is not valid, the old one stays in use. spamassassin says:" in said
+    assert "BROKEN" in said
+
+
+def test_a_parameter_that_clamd_does_not_know_is_refused_and_the_old_configuration_stays():
+    said = refused({"clamav_clamd_parameters": {"MaxTypo": 5}}, roles=["clamav"])
+    assert "the new configuration is not valid, the old one stays in use. clamd says:" in said
+    assert "MaxTypo" in said
+
+
+# --- Found only when the service takes it up --------------------------------------------------------------------------
+
+
+def settings():
+    """The files of the services, and whether the services run."""
+    return gateway().check_output(
+        "find /etc/postfix /etc/amavis /etc/clamav /etc/spamassassin -type f -exec sha256sum {} + | sort; systemctl is-active postfix amavis clamav-daemon"
+    )
+
+
+@pytest.mark.parametrize(
+    "role, variables, cause",
+    [
+        # amavis has this port.
+        pytest.param("postfix", {"postfix_master_cf": {"10024/inet": {"private": "n", "command": "smtpd"}}}, "Address already in use", id="postfix"),
+        pytest.param("clamav", {"clamav_clamd_parameters": {"DatabaseDirectory": "/nonexistent"}}, "/nonexistent", id="clamd"),
+    ],
+)
+def test_a_configuration_under_which_a_service_does_not_run_is_taken_back(began, role, variables, cause):
+    before = settings()
+    result = run(variables=variables, roles=[role])
+    assert result.rc != 0, result
+    assert "the old files are back and in use" in result.said
+    assert result.seconds < 60, "mail waits meanwhile"
+    assert "The last lines of its journal:" in result.said
+    assert cause in result.said.partition("The last lines of its journal:")[2]
+    assert settings() == before
+    assert "Reload" in journal(began) or "Start" in journal(began)
+    record = STRANGER.converse(recipients=[BOB])
+    assert record.answer == "250 2.0.0"
+    assert mailboxes(record.message_id) == [BOB]

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs of the playbook over a gateway's life: settings that come and go, runs that break off, files that were edited by hand."""
+
+import os
+import signal
+
+import pytest
+from _faults import AMAVIS, BACK, CLAMD, FRONT, wait_for_answer
+from _network import BOB, STRANGER, deliveries, gateway, mailboxes, postconf, wait_until
+from _playbook import run, start
+
+SUBJECT_TAG = "[TAGGED FOR A WHILE] "
+# One setting in every way that a site has: a variable of ours, and a parameter of each service that we do not model.
+FOR_A_WHILE = {
+    "gateway_spam_subject_tag": SUBJECT_TAG,
+    "gateway_recipients": ["alice@example.com", BOB, "carol@example.com", "@staff.example.com", "dave@example.com"],
+    "postfix_main_cf": {"smtpd_banner": "$myhostname ESMTP for a while", "smtpd_hard_error_limit": 7, "biff": None},
+    "postfix_master_cf": {"10587/inet": {"private": "n", "command": "smtpd", "options": {"smtpd_banner": "a listener of the site"}}},
+    "amavis_parameters": {"X_HEADER_LINE": "scanned for a while"},
+    "spamassassin_scores": {"GTUBE": 5.5},
+    "clamav_clamd_parameters": {"MaxThreads": 11},
+}
+
+
+def banner():
+    return STRANGER.converse(stop_after="connect").text
+
+
+def offers_site_listener():
+    return gateway().run("timeout 5 bash -c 'head --lines=1 <>/dev/tcp/127.0.0.1/10587'").stdout
+
+
+@pytest.fixture(name="interrupted", scope="module")
+def _interrupted(network):
+    """A run that ended half-way: amavis has its new configuration, Postfix a part of its tables."""
+    process = start(variables=FOR_A_WHILE)
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "Write the lookup tables" in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert "Switch amavis to its configuration" in said, said
+    return said
+
+
+@pytest.fixture(name="completed", scope="module")
+def _completed(interrupted):
+    return run(variables=FOR_A_WHILE)
+
+
+@pytest.fixture(name="removed", scope="module")
+def _removed(network):
+    return run()
+
+
+def test_a_run_that_was_interrupted_leaves_a_gateway_that_works(interrupted):
+    record = STRANGER.converse(recipients=[BOB])
+    assert record.answer == "250 2.0.0"
+    assert mailboxes(record.message_id) == [BOB]
+
+
+def test_the_next_run_completes_it(completed):
+    assert completed.rc == 0, completed
+    assert "Switch Postfix to its configuration" in completed.changed
+    assert "Switch amavis to its configuration" not in completed.changed, "that was done before"
+
+
+class TestSetting:
+    """What a site sets has its effect; what it no longer sets is gone."""
+
+    @pytest.mark.holds("S1", "S3")
+    def test_a_parameter_of_postfix_holds(self, completed):
+        assert banner() == "mx1.example.com ESMTP for a while"
+        assert postconf("smtpd_hard_error_limit") == "7"
+        assert gateway().check_output("postconf -n biff") == "", "null leaves a parameter out"
+
+    def test_a_listener_of_the_site_is_there(self, completed):
+        assert offers_site_listener() == "220 a listener of the site\r\n"
+
+    @pytest.mark.holds("S4")
+    def test_a_parameter_of_amavis_holds(self, completed):
+        record = STRANGER.converse(recipients=[BOB])
+        (delivery,) = deliveries(record.message_id)
+        assert delivery.message["X-Virus-Scanned"] == "scanned for a while"
+
+    @pytest.mark.holds("S4")
+    def test_a_score_of_spamassassin_and_the_subject_tag_hold(self, completed):
+        record = STRANGER.converse(recipients=[BOB], sample="gtube", subject="Tagged")
+        (delivery,) = deliveries(record.message_id)
+        assert delivery.message["Subject"] == SUBJECT_TAG + "Tagged"
+
+    @pytest.mark.holds("S6")
+    def test_a_parameter_of_clamd_holds(self, completed):
+        assert "MaxThreads 11" in gateway().check_output("cat /etc/clamav/clamd.conf")
+
+    @pytest.mark.holds("S7")
+    def test_a_recipient_is_known(self, completed):
+        assert STRANGER.converse(recipients=["dave@example.com"], stop_after="rcpt").answer == "250 2.1.5"
+
+
+class TestSettingThatWasRemoved:
+    def test_the_run_says_what_it_changed(self, removed):
+        assert removed.rc == 0, removed
+        assert {"Write the lookup tables", "Switch Postfix to its configuration", "Switch amavis to its configuration"} <= set(removed.changed)
+
+    @pytest.mark.holds("S1", "S3")
+    def test_a_parameter_of_postfix_is_as_before(self, removed):
+        assert banner() == "mx1.example.com ESMTP"
+        assert postconf("smtpd_hard_error_limit") != "7"
+        assert gateway().check_output("postconf -n biff") == "biff = no"
+
+    def test_a_listener_of_the_site_is_gone(self, removed):
+        assert offers_site_listener() == ""
+
+    @pytest.mark.holds("S4")
+    def test_a_parameter_of_amavis_is_as_before(self, removed):
+        record = STRANGER.converse(recipients=[BOB])
+        (delivery,) = deliveries(record.message_id)
+        assert delivery.message["X-Virus-Scanned"] != "scanned for a while"
+
+    @pytest.mark.holds("S4")
+    def test_a_score_of_spamassassin_is_as_before(self, removed):
+        assert STRANGER.converse(recipients=[BOB], sample="gtube").answer == "554 5.7.0"
+
+    @pytest.mark.holds("S6")
+    def test_a_parameter_of_clamd_is_as_before(self, removed):
+        assert "MaxThreads 11" not in gateway().check_output("cat /etc/clamav/clamd.conf")
+
+    @pytest.mark.holds("S7")
+    def test_a_recipient_is_unknown_again(self, removed):
+        assert STRANGER.converse(recipients=["dave@example.com"], stop_after="rcpt").answer == "550 5.1.1"
+
+
+# --- Hand edits -------------------------------------------------------------------------------------------------------
+
+EDITS = """
+set -e
+# The running Postfix has the edit, too.
+echo 'smtpd_banner = $myhostname edited by hand' >>/etc/postfix/main.cf
+postfix reload
+# An entry that only the compiled table lost, one that only it has, and a table that is gone.
+postmap -d bob@example.com lmdb:/etc/postfix/relay_recipients
+printf 'mallory@example.com OK\\n' | postmap -i lmdb:/etc/postfix/relay_recipients
+rm /etc/postfix/virtual.lmdb
+# What nobody should read or write.
+chmod 0666 /etc/amavis/conf.d/50-user
+sed -i '$i $sa_kill_level_deflt = 9999;' /etc/amavis/conf.d/50-user
+echo 'score GTUBE 0.1' >>/etc/spamassassin/local.cf
+sed -i 's/^AlertExceedsMax.*/AlertExceedsMax no/' /etc/clamav/clamd.conf
+systemctl disable --now --quiet clamav-freshclam
+systemctl stop amavis
+"""
+REPAIRS = {
+    "Switch freshclam to its configuration",
+    "Switch clamd to its configuration",
+    "Switch SpamAssassin to its configuration",
+    "Switch amavis to its configuration",
+    "Write the lookup tables",
+    "Switch Postfix to its configuration",
+}
+
+
+@pytest.fixture(name="repair", scope="module")
+def _repair(removed):
+    """What check mode and then a real run say to a gateway that was edited by hand."""
+    gateway().check_output(EDITS)
+    before = gateway().check_output("sha256sum /etc/postfix/* /etc/amavis/conf.d/* 2>/dev/null; true")
+    told = run("--check")
+    unchanged = gateway().check_output("sha256sum /etc/postfix/* /etc/amavis/conf.d/* 2>/dev/null; true") == before
+    done = run()
+    wait_for_answer(CLAMD, AMAVIS, BACK, FRONT)
+    return told, unchanged, done
+
+
+class TestEditByHand:
+    def test_check_mode_tells_what_will_be_repaired_and_changes_nothing(self, repair):
+        told, unchanged, _done = repair
+        assert told.rc == 0, told
+        assert set(told.changed) == REPAIRS, told
+        assert unchanged
+
+    def test_a_run_repairs_just_that(self, repair):
+        told, _unchanged, done = repair
+        assert done.rc == 0, done
+        assert done.changed == told.changed
+
+    @pytest.mark.holds("S3")
+    def test_the_running_postfix_forgets_the_edit(self, repair):
+        assert banner() == "mx1.example.com ESMTP"
+
+    @pytest.mark.holds("S7", "D21")
+    @pytest.mark.parametrize(
+        "recipient, answer", [("bob@example.com", "250 2.1.5"), ("postmaster@example.com", "250 2.1.5"), ("mallory@example.com", "550 5.1.1")]
+    )
+    def test_the_compiled_tables_are_as_they_should_be(self, repair, recipient, answer):
+        assert STRANGER.converse(recipients=[recipient], stop_after="rcpt").answer == answer
+
+    @pytest.mark.holds("S4")
+    def test_spam_is_refused_again(self, repair):
+        assert STRANGER.converse(recipients=[BOB], sample="gtube").answer == "554 5.7.0"
+
+    def test_the_files_have_their_permissions_back(self, repair):
+        assert gateway().file("/etc/amavis/conf.d/50-user").mode == 0o644
+        assert "AlertExceedsMax yes" in gateway().check_output("cat /etc/clamav/clamd.conf")
+
+    @pytest.mark.parametrize("unit", ["amavis", "clamav-freshclam", "clamav-daemon", "postfix"])
+    def test_every_service_runs_and_comes_back_after_a_reboot(self, repair, unit):
+        assert gateway().service(unit).is_running
+        assert gateway().service(unit).is_enabled
+
+
+# --- Between the switch and the reload --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rest", ["marker gone", "marker of the old files"])
+def test_files_that_were_switched_but_never_taken_up_are_taken_up_by_the_next_run(gateway, repair, rest):
+    """As a run leaves the gateway that is killed just then: the right files, and a Postfix that has not read them."""
+    gateway.check_output(
+        "cp -p /etc/postfix/main.cf /run/main.cf && echo 'smtpd_banner = old' >>/etc/postfix/main.cf && postfix reload && mv /run/main.cf /etc/postfix/main.cf"
+    )
+    wait_until(lambda: banner() == "old", "the old configuration to be in use")
+    (marker,) = gateway.check_output("ls /var/lib/antispam-gateway/postfix*.applied").split()
+    gateway.check_output(f"rm {marker}" if rest == "marker gone" else f"echo old >{marker}")
+    result = run(roles=["postfix"])
+    assert result.rc == 0, result
+    assert result.changed == ["Switch Postfix to its configuration"]
+    assert banner() == "mx1.example.com ESMTP"
