@@ -5,10 +5,8 @@
 """
 
 import contextlib
-import io
 import threading
 import uuid
-import zipfile
 
 import pytest
 from _faults import (
@@ -62,14 +60,6 @@ def clamd_is_asked():
 def mail_flows():
     record = STRANGER.converse(recipients=[BOB])
     return record.answer == "250 2.0.0" and mailboxes(record.message_id) == [BOB]
-
-
-def zipped(members):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return file.getvalue()
 
 
 # --- A service that is not there --------------------------------------------------------------------------------------
