@@ -82,6 +82,7 @@ after:
 """
 
 import glob
+import os
 import pathlib
 import shutil
 import tempfile
@@ -109,10 +110,10 @@ class Table:
         self.suffix = _tables.SUFFIX[self.type]
         # Tables come before the first main.cf, without which the commands do not run.
         self.config = tempfile.mkdtemp(prefix="postfix.", dir=module.tmpdir)
-        pathlib.Path(self.config, "main.cf").write_text("compatibility_level = 3.6\n", encoding="ascii")
-        # Without it the command takes two seconds to find lmdb.
-        if pathlib.Path("/etc/postfix/dynamicmaps.cf").exists():
-            shutil.copy("/etc/postfix/dynamicmaps.cf", self.config)
+        main_cf = pathlib.Path(self.config, "main.cf")
+        main_cf.write_text("compatibility_level = 3.6\n", encoding="ascii")
+        # Postfix waits two seconds before it trusts a main.cf that has just been written.
+        os.utime(main_cf, (0, 0))
 
     def run(self, *words):
         return self.module.run_command([self.command, "-c", self.config, *words], expand_user_and_vars=False, path_prefix="/usr/sbin")
@@ -151,9 +152,12 @@ class Table:
             if stored != self.entries:
                 added, removed, changed = _tables.difference(self.entries, stored or {})
                 self.refuse(f"{self.command} would store other entries than these, look at: {', '.join((removed + changed + added)[:5])}")
-            compiled = _files.File(f"{source}{self.suffix}", None)
-            _files.replace(compiled.path, compiled.before, self.source.ids(), self.source.mode)
-            compiled.path.rename(f"{self.source.path}{self.suffix}")
+            compiled = pathlib.Path(f"{source}{self.suffix}")
+            with open(compiled, "rb") as written:
+                os.fchown(written.fileno(), *self.source.ids())
+                os.fchmod(written.fileno(), self.source.mode)
+                os.fsync(written.fileno())
+            compiled.rename(f"{self.source.path}{self.suffix}")
             # It is older than the compiled form, as Postfix expects.
             source.rename(self.source.path)
         finally:
