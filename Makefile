@@ -54,12 +54,12 @@ test-unit: stage ## unit tests
 	@pytest -q --tb=short tests/unit
 
 .PHONY: test-playbooks
-test-playbooks: stage ## runs of the playbook against the gateway that runs: bad input, interruption, repair (not part of "make test" yet)
-	@pytest -q tests/gateway/playbook_*.py
+test-playbooks: stage ## runs of the playbook against the gateway of "make demo": bad input, interruption, repair
+	@pytest -q tests/playbooks
 
 .PHONY: test-rows
 test-rows: stage ## list the rows of the recipe, each with the tests that hold it
-	@pytest tests/gateway --collect-only -q --rows | grep -P '^[SDT][0-9]+\t'
+	@pytest tests/gateway tests/playbooks --collect-only -q --rows | grep -P '^[SDT][0-9]+\t'
 
 .PHONY: test-yamllint
 test-yamllint: venv ## yamllint on every YAML file

@@ -23,9 +23,9 @@ SHORTEST_PREFIX = {4: 8, 6: 16}
 UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
-# RFC 5321 Dot-string. Quoted local parts have no place in a lookup table that
-# people maintain: Postfix would need them stored minimally quoted.
+# RFC 5321 Dot-string, and Quoted-string.
 _DOT_STRING = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
+_QUOTED_STRING = re.compile(r'"(?:[ !#-\[\]-~]|\\[ -~])*"\Z')
 
 # Points beyond this are a mistake: amavis adds them to the spam score as they are.
 MAX_SCORE = 100.0
@@ -89,6 +89,24 @@ def address(text, wildcard=False):
         raise ValueError(f"'{text}' is not an address: {error}") from error
     if len(result) > MAX_ADDRESS:
         raise ValueError(f"'{text}' is longer than {MAX_ADDRESS} octets")
+    return result
+
+
+def recipient(text, wildcard=False):
+    """Return an address as smtpd looks it up: as address() does, and a quoted local part (RFC 5321) with the fewest quotes."""
+    local, at, name = str(text).rpartition("@")
+    if not at or not local.startswith('"'):
+        return address(text, wildcard)
+    if not _QUOTED_STRING.match(local):
+        raise ValueError(f"'{text}' is not an address: its quotes are not those of an RFC 5321 Quoted-string")
+    part = re.sub(r"\\(.)", r"\1", local[1:-1]).lower()
+    if not _DOT_STRING.match(part):
+        part = '"' + re.sub(r'(["\\])', r"\\\1", part) + '"'
+    elif part.startswith("#"):
+        raise ValueError(f"'{text}' begins with '#', which makes its table line a comment")
+    result = f"{part}@{fqdn(name)}"
+    if len(part) > MAX_LOCAL_PART or len(result) > MAX_ADDRESS:
+        raise ValueError(f"'{text}' is longer than an address may be: {MAX_LOCAL_PART} octets before the @, {MAX_ADDRESS} in all")
     return result
 
 
@@ -160,6 +178,8 @@ def score_key(text):
     key = str(text).strip().lower()
     if key in ("@", "."):
         return key
+    if "#" in key:
+        raise ValueError(f"'{text}' has '#' in it, from which on amavis takes its line for a comment")
     if key.startswith("@"):
         raise ValueError(f"'{text}' never matches in amavis: write '{key[1:]}' for the domain or '.{key[1:]}' for it and all below it")
     if key.endswith("@"):
@@ -174,7 +194,8 @@ def score_key(text):
 def score(text):
     """Return a score as a float, refusing what amavis would read as 0, 1 or 3."""
     try:
-        value = float(str(text))
+        # Python takes 1_0 and the digits of other scripts as well.
+        value = float(str(text).replace("_", " ").encode("ascii"))
     except ValueError as error:
         raise ValueError(f"'{text}' is not a score: write a number such as -2.5") from error
     # The comparison is written so that NaN fails it as well.

@@ -24,6 +24,23 @@ STATE_DIRECTORY = pathlib.Path("/var/lib/antispam-gateway")
 _OURS = "antispam-"
 
 
+def _number(name, find):
+    """Return the number of a user or group; of one that has no name, as user_name() gives it, it is the number itself."""
+    try:
+        return find(name)
+    except KeyError:
+        if name.isascii() and name.isdigit():
+            return int(name)
+        raise
+
+
+def parse_mode(path, mode):
+    """Return a mode that is given in octal, or raise ValueError."""
+    if not re.fullmatch("0?[0-7]{3}", mode):
+        raise ValueError(f"{path}: the mode '{mode}' is not octal like 0644")
+    return int(mode, 8)
+
+
 class File:
     """One file: `before` and `after` are its contents in bytes, None where there is none.
 
@@ -34,9 +51,7 @@ class File:
         self.path = pathlib.Path(path)
         self.after = after.encode("utf-8", "surrogateescape") if isinstance(after, str) else after
         self.owner, self.group = owner, group
-        if not re.fullmatch("0?[0-7]{3}", mode):
-            raise ValueError(f"{path}: the mode '{mode}' is not octal like 0644")
-        self.mode = int(mode, 8)
+        self.mode = parse_mode(path, mode)
         self.aside = self.old = None
         try:
             self.before = self.path.read_bytes()
@@ -50,14 +65,7 @@ class File:
 
     @property
     def access_differs(self):
-        if self.after is None or self.status is None:
-            return False
-        try:
-            wanted = (self.mode, *self.ids())
-        except ValueError:
-            # Before a package is installed its user does not exist: then the file differs, which is the truth.
-            return True
-        return (stat.S_IMODE(self.status.st_mode), self.status.st_uid, self.status.st_gid) != wanted
+        return self.after is not None and self.status is not None and access_differs(self.path, self.status, self.owner, self.group, self.mode)
 
     @property
     def differs(self):
@@ -65,10 +73,7 @@ class File:
 
     def ids(self):
         """Return (uid, gid), or raise ValueError."""
-        try:
-            return pwd.getpwnam(self.owner).pw_uid, grp.getgrnam(self.group).gr_gid
-        except KeyError as error:
-            raise ValueError(f"{self.path}: the user {self.owner} or the group {self.group} does not exist on this host") from error
+        return ids(self.path, self.owner, self.group)
 
     def lines(self):
         """Return the lines that only one of the two contents has, as text."""
@@ -76,7 +81,8 @@ class File:
 
     def diff(self):
         """Return this file's part of Ansible's diff."""
-        before, after = [(content or b"").decode("utf-8", "replace") for content in (self.before, self.after)]
+        contents = [b"(binary)\n" if b"\0" in (content or b"") else content or b"" for content in (self.before, self.after)]
+        before, after = [content.decode("utf-8", "replace") for content in contents]
         if self.secret:
             before, after = ["" if content is None else "(the content is secret)\n" for content in (self.before, self.after)]
         if self.access_differs:
@@ -100,6 +106,26 @@ class File:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         path.write_bytes(self.after)
         path.chmod(self.mode)
+        # Postfix's commands wait for a main.cf that was written in the last two seconds.
+        os.utime(path, (0, 0))
+
+
+def ids(path, owner, group):
+    """Return (uid, gid), or raise ValueError."""
+    try:
+        return _number(owner, lambda name: pwd.getpwnam(name).pw_uid), _number(group, lambda name: grp.getgrnam(name).gr_gid)
+    except KeyError as error:
+        raise ValueError(f"{path}: the user {owner} or the group {group} does not exist on this host") from error
+
+
+def access_differs(path, status, owner, group, mode):
+    """Whether a file's stat result is not that of this owner, group and mode (a number)."""
+    try:
+        wanted = (mode, *ids(path, owner, group))
+    except ValueError:
+        # Before a package is installed its user does not exist: then the file differs, which is the truth.
+        return True
+    return (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != wanted
 
 
 @contextlib.contextmanager
@@ -158,7 +184,7 @@ def replace(path, content, ids, mode):
     """Replace one file by a rename; a reader sees the old or the new content."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     _write_aside(path, content, ids, mode).rename(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _unused_name(path):
@@ -185,12 +211,27 @@ def _write_aside(path, content, ids, mode):
 
 def _sync(files):
     for directory in {file.path.parent for file in files}:
-        _sync_directory(directory)
+        sync_directory(directory)
 
 
-def _sync_directory(path):
+def sync_directory(path):
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def user_name(uid):
+    """Return the name of a user, or the number of one who has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_name(gid):
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

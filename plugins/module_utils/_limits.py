@@ -52,11 +52,12 @@ def derive(cpus, memory, message_size_limit, official_databases, overrides):
     proxy = limit("proxy_timeout", 300)
 
     inner = limit("reinjection_size_limit", message_size_limit + HEADER_HEADROOM)
-    # smtpd itself asks for 1.5 times the limit; every worker may be holding a
-    # message in the queue and its unpacked parts beside it.
-    limit("queue_minfree", max(2 * inner, workers * message_size_limit))
-    limit("unpack_quota", 10 * message_size_limit)
-    limit("clamd_stream_size", inner)
+    unpacked = limit("unpack_quota", 10 * message_size_limit)
+    # smtpd itself asks for 1.5 times the limit. Every worker may be holding a
+    # message, and amavis defers one that has no room to unpack what it may.
+    limit("queue_minfree", max(2 * inner, workers * message_size_limit) + unpacked)
+    # clamd refuses to look at more, and amavis defers such a message for ever.
+    limit("clamd_stream_size", max(inner, unpacked))
     limit("clamd_scan_size", max(4 * message_size_limit, 100 * MIB))
 
     _check(limits, clamd, scan, child, proxy, smtpd, workers)
@@ -101,6 +102,11 @@ def _check(limits, clamd, scan, child, proxy, smtpd, workers):
     need(
         limits["queue_minfree"] >= 1.5 * inner,
         f"queue_minfree {limits['queue_minfree']} must be at least 1.5 x reinjection_size_limit {inner} = {int(1.5 * inner)}",
+    )
+    need(
+        limits["clamd_stream_size"] >= limits["unpack_quota"],
+        f"clamd_stream_size {limits['clamd_stream_size']} must not be below unpack_quota {limits['unpack_quota']}:"
+        " a part that clamd does not take is deferred for ever",
     )
     for name in ("clamd_stream_size", "clamd_scan_size", "unpack_quota"):
         need(limits[name] >= size, f"{name} {limits[name]} must not be below the message size limit {size}: large mail would go unscanned")

@@ -32,12 +32,14 @@ def unknown_variables(names, known, prefixes):
 class Site:
     """A validated site. `problems` holds one sentence for each mistake; the rest is only whole without any."""
 
-    def __init__(self, hostname, domains, recipients, postmaster, trusted_networks=(), aliases=None, sender_scores=None):
+    def __init__(self, hostname, domains, recipients, postmaster, trusted_networks=(), aliases=None, sender_scores=None, sourced=()):
         self.problems = []
         self.next_hops = []  # (variable, host, port, bracketed)
         self.hostname = self._take("gateway_hostname", _addresses.fqdn, hostname)
         self.domains = self._domains(domains)
         self.recipients = self._recipients(recipients)
+        # The domains whose recipients are read from sources elsewhere.
+        self.sourced = self._sourced(sourced)
         self.trusted_networks = self._each("gateway_trusted_networks", _addresses.network, trusted_networks)
         self.postmaster = self._take("gateway_postmaster", _addresses.address, postmaster)
         self.aliases = self._aliases(aliases or {})
@@ -80,6 +82,17 @@ class Site:
 
         return set(self._each("gateway_recipients", parse, entries))
 
+    def _sourced(self, sources):
+        """sources: the domains of each, an empty list where one feeds them all."""
+        result = set()
+        for index, names in enumerate(sources):
+            variable = f"gateway_recipient_sources[{index}].domains"
+            found = set(self._each(variable, _addresses.fqdn, names))
+            for name in sorted(found - self.domains.keys()):
+                self.problems.append(f"{variable}: {name} is not in gateway_domains; add the domain or remove it from the source")
+            result |= found if names else self.domains.keys()
+        return result
+
     def _aliases(self, entries):
         result = {}
         for alias, targets in entries.items():
@@ -115,21 +128,30 @@ class Site:
             )
         elif self.postmaster and self.postmaster.rpartition("@")[2] == self.hostname:
             self.problems.append(f"gateway_postmaster: {self.postmaster} is on the gateway, which has no mailboxes; name an address that a next hop delivers")
-        for recipient in sorted(self.recipients):
-            name = recipient.rpartition("@")[2]
-            if name not in self.domains:
-                self.problems.append(f"gateway_recipients: {recipient} is in {name}, which is not in gateway_domains; add the domain or remove the recipient")
+        self._cross_check_recipients()
         for alias in sorted(self.aliases):
             name = alias.rpartition("@")[2]
             if name not in known:
                 self.problems.append(f"gateway_aliases: {alias} is in {name}, which is neither in gateway_domains nor gateway_hostname")
         for name, entry in self.domains.items():
             listed = any(recipient.endswith("@" + name) for recipient in self.recipients)
-            if not listed and not entry["verify_recipients"]:
+            if not listed and not entry["verify_recipients"] and name not in self.sourced:
                 self.problems.append(
                     f"gateway_domains: nothing says who receives mail in {name}; list its recipients in gateway_recipients,"
-                    f" write '@{name}' there to accept every address, or set verify_recipients: true to let Postfix ask the next hop"
+                    f" name a source in gateway_recipient_sources, write '@{name}' in gateway_recipients to accept every address,"
+                    " or set verify_recipients: true to let Postfix ask the next hop"
                 )
+
+    def _cross_check_recipients(self):
+        """Say it once a domain: a forgotten one may have thousands of recipients."""
+        unknown = {}
+        for recipient in sorted(self.recipients):
+            name = recipient.rpartition("@")[2]
+            if name not in self.domains:
+                unknown.setdefault(name, []).append(recipient)
+        for name, found in unknown.items():
+            those, them = (f"{len(found)} recipients are in it ({found[0]}, ...)", "them") if len(found) > 1 else (f"{found[0]} is in it", "the recipient")
+            self.problems.append(f"gateway_recipients: {name} is not in gateway_domains, but {those}; add the domain or remove {them}")
 
     # What the roles derive. Postfix tables are dictionaries of key to value.
 
@@ -143,8 +165,8 @@ class Site:
         return {name: "reject_unverified_recipient" for name, entry in self.domains.items() if entry["verify_recipients"]}
 
     def relay_recipients(self):
-        asked = {"@" + name for name in self.verify_recipients()}
-        return {recipient: "OK" for recipient in self.recipients | asked}
+        """Return a list; sources may add to it."""
+        return sorted(self.recipients | {"@" + name for name in self.verify_recipients()})
 
     def virtual(self):
         """postmaster and abuse of every domain, unless the site lists them as recipients or aliases itself."""

@@ -1,19 +1,30 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Postfix lookup tables: a text source and its compiled form (postmap(1), postalias(1)).
+"""Postfix lookup tables: their entries, their text and their compiled form.
 
-Private to antispam.gateway. The text is what an administrator reads; the
-compiled form is what Postfix reads, so both are looked at to know the truth.
+Private to antispam.gateway. The compiled form is what Postfix reads, so it is
+what is looked at. Tables of type lmdb are read and written here; the other
+types are compiled by postmap(1) or postalias(1) aside and renamed into place.
+Entries are bytes, as they stand in the table.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import os
+import pathlib
 import re
+import shutil
+import tempfile
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _lmdb
 
 # What postmap would store under another name, join to the line before, or drop in silence.
 _FORBIDDEN = re.compile("[\x00-\x20\x7f\u00a0\ufeff]")
 _QUOTED_VALUE = re.compile("[\x00-\x1f\x7f]")
 
+_ASIDE = "antispam-"
 SUFFIX = {"lmdb": ".lmdb", "hash": ".db", "btree": ".db", "cdb": ".cdb"}
 HEADER = "# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 
@@ -29,37 +40,38 @@ def check(key, value):
 
 
 def fold(entries):
-    """Return entries as Postfix stores them: keys in lower case, checked."""
+    """Return entries, a dictionary of text, as Postfix stores them: keys in lower case, checked, in bytes."""
     result = {}
     for key, value in entries.items():
         key, value = str(key).lower(), "" if value is None else str(value)
         check(key, value)
-        if key in result and result[key] != value:
+        if result.get(key.encode(), value.encode()) != value.encode():
             raise ValueError(f"the key {key} stands in the table twice with different values once it is in lower case")
-        result[key] = value
+        result[key.encode()] = value.encode()
     return result
 
 
 def render(entries, aliases=False):
-    """Return the text source: sorted, so that a change is a small difference."""
-    colon = ":" if aliases else ""
-    return HEADER + "".join(f"{key}{colon}\t{value}\n" for key, value in sorted(entries.items()))
+    """Return the text source in bytes: sorted, so that a change is a small difference."""
+    separator = b":\t" if aliases else b"\t"
+    return HEADER.encode() + b"".join(key + separator + value + b"\n" for key, value in sorted(entries.items()))
 
 
-def parse_dump(text, aliases=False):
+def parse_dump(dump, aliases=False):
     """Return the entries that postmap -s or postalias -s printed."""
     entries = {}
-    # Not splitlines(): a value may have U+2028 and its like in it.
-    for line in text.removesuffix("\n").split("\n") if text else ():
-        key, tab, value = line.partition("\t")
+    # Not splitlines(): a value may have other line ends in it.
+    for line in dump.removesuffix(b"\n").split(b"\n") if dump else ():
+        key, tab, value = line.partition(b"\t")
         if not tab:
             raise ValueError(f"cannot read the line {line!r}")
-        entries[key.removesuffix(":") if aliases else key] = value
-    if aliases:
-        # postalias(1) adds these for NIS.
-        for key in ("@", "YP_LAST_MODIFIED", "YP_MASTER_NAME"):
-            entries.pop(key, None)
-    return entries
+        entries[key.removesuffix(b":") if aliases else key] = value
+    return _without_nis(entries) if aliases else entries
+
+
+def _without_nis(entries):
+    # postalias(1) adds these for NIS.
+    return {key: value for key, value in entries.items() if key not in (b"@", b"YP_LAST_MODIFIED", b"YP_MASTER_NAME")}
 
 
 def difference(before, after):
@@ -68,3 +80,144 @@ def difference(before, after):
     removed = sorted(before.keys() - after.keys())
     changed = sorted(key for key in after.keys() & before.keys() if after[key] != before[key])
     return added, removed, changed
+
+
+class Table:
+    """A table on the disk: path names it as in main.cf, the compiled form lies beside under the type's suffix.
+
+    access: owner, group, mode in octal. Errors of the disk are OSError, entries
+    that the type cannot hold as they are ValueError, both with the old table in use.
+    """
+
+    def __init__(self, module, path, kind, access, aliases=False):
+        self.module, self.kind, self.access, self.aliases = module, kind, access, aliases
+        self.path = pathlib.Path(path)
+        self.compiled = pathlib.Path(f"{path}{SUFFIX[kind]}")
+        self.command = "postalias" if aliases else "postmap"
+
+    def missing(self):
+        """Return a sentence that names what this host lacks to write the table, '' if it lacks nothing."""
+        if self.kind == "lmdb":
+            return _lmdb.missing()
+        return "" if self._command() else f"this host has no {self.command}; install Debian's postfix"
+
+    def facts(self):
+        """Return a list that differs whenever the table was changed by somebody else, None where there is no table."""
+        if self.kind == "lmdb":
+            return None if _lmdb.missing() else _lmdb.facts(self.compiled)
+        try:
+            status = self.compiled.stat()
+        except OSError:
+            return None
+        return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+    def read(self):
+        """Return the entries, None where there is no table that can be read."""
+        if not self.compiled.exists() or self.missing():
+            return None
+        if self.kind == "lmdb":
+            entries = _lmdb.read(self.compiled)
+            return _without_nis(entries) if entries and self.aliases else entries
+        with self._config() as config:
+            return self._dump(config, self.path)
+
+    def read_any(self):
+        """Return the entries of this type's table, or else of another type's that lies there."""
+        kinds = [self.kind, *(kind for kind in SUFFIX if kind != self.kind)]
+        tables = (Table(self.module, self.path, kind, self.access, self.aliases).read() for kind in kinds)
+        return next((entries for entries in tables if entries is not None), None)
+
+    def check_access(self):
+        """Raise ValueError for an owner, group or mode that cannot be; for check mode a package may yet bring the user."""
+        owner, group, mode = self.access
+        _files.parse_mode(self.path, mode)
+        if not self.module.check_mode:
+            _files.ids(self.path, owner, group)
+
+    def access_differs(self):
+        owner, group, mode = self.access
+        return self.compiled.exists() and _files.access_differs(self.compiled, self.compiled.stat(), owner, group, int(mode, 8))
+
+    def allow(self):
+        """Give the compiled form its owner and mode."""
+        owner, group, mode = self.access
+        os.chown(self.compiled, *_files.ids(self.compiled, owner, group))
+        self.compiled.chmod(int(mode, 8))
+
+    def write(self, entries, source=None, pairs=None):
+        """Write the whole table aside and rename it into place, and with it its text source if there is to be one.
+
+        pairs: what _lmdb.write takes, where the caller has it at hand; entries is then only asked for if it is needed.
+        """
+        directory = self.path.parent
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for left in directory.glob(f".{glob.escape(self.path.name)}.{_ASIDE}*"):
+            # What an interrupted run left.
+            shutil.rmtree(left)
+        aside = pathlib.Path(tempfile.mkdtemp(prefix=f".{self.path.name}.{_ASIDE}", dir=directory))
+        try:
+            new = Table(self.module, aside / self.path.name, self.kind, self.access, self.aliases)
+            if source is not None or self.kind != "lmdb":
+                entries = entries() if callable(entries) else entries
+                text = render(entries, self.aliases) if source is None else source
+                _files.replace(new.path, text, _files.ids(self.path, *self.access[:2]), int(self.access[2], 8))
+            if self.kind == "lmdb":
+                _lmdb.write(new.compiled, *(pairs or new.pairs(entries() if callable(entries) else entries)))
+            else:
+                new.compile(entries, directory)
+            new.allow()
+            with open(new.compiled, "rb") as written:
+                os.fsync(written.fileno())
+            new.compiled.rename(self.compiled)
+            if source is not None:
+                # It is older than the compiled form, as Postfix expects.
+                new.path.rename(self.path)
+            _files.sync_directory(directory)
+        finally:
+            shutil.rmtree(aside)
+
+    def pairs(self, entries):
+        for key in entries:
+            if len(key) > _lmdb.MAX_KEY:
+                raise ValueError(f"the key {key.decode()[:80]}... is longer than the {_lmdb.MAX_KEY} octets that lmdb takes")
+        octets = sum(len(key) + len(value) + 2 for key, value in entries.items())
+        return ((key + b"\0", value + b"\0") for key, value in sorted(entries.items())), len(entries), octets
+
+    def compile(self, entries, shown):
+        """Have the text compiled, and look at what came of it."""
+        with self._config() as config:
+            rc, out, err = self._run(config, f"{self.kind}:{self.path}")
+            printed = (err + out).decode("utf-8", "replace").replace(str(self.path.parent), str(shown)).strip()
+            if rc or printed:
+                raise ValueError(f"{self.command} does not take it: {printed}")
+            stored = self._dump(config, self.path)
+        if stored != entries:
+            added, removed, changed = difference(entries, stored or {})
+            keys = ", ".join(key.decode("utf-8", "replace") for key in (removed + changed + added)[:5])
+            raise ValueError(f"{self.command} would store other entries than these, look at: {keys}")
+
+    def _dump(self, config, source):
+        rc, out, err = self._run(config, "-s", f"{self.kind}:{source}")
+        if rc or err:
+            return None
+        try:
+            return parse_dump(out, self.aliases)
+        except ValueError:
+            return None
+
+    def _command(self):
+        return shutil.which(self.command, path="/usr/sbin:/usr/bin")
+
+    def _run(self, config, *words):
+        command = [self.command, "-c", config, *words]
+        return self.module.run_command(command, expand_user_and_vars=False, path_prefix="/usr/sbin", encoding=None)
+
+    @contextlib.contextmanager
+    def _config(self):
+        """A configuration directory of its own: tables come before the first main.cf, without which the commands do not run."""
+        with tempfile.TemporaryDirectory(prefix="postfix.", dir=self.module.tmpdir) as config:
+            main_cf = pathlib.Path(config, "main.cf")
+            main_cf.write_text("compatibility_level = 3.6\n", encoding="ascii")
+            # Postfix waits two seconds before it trusts a main.cf that has just been written.
+            os.utime(main_cf, (0, 0))
+            yield config

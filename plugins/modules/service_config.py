@@ -47,6 +47,11 @@ options:
         description: Permissions in octal.
         type: str
         default: "0644"
+  absent:
+    description: Files of another time that go when the new configuration comes, and come back if it does not stay.
+    type: list
+    elements: path
+    default: []
   validate:
     description:
       - Commands, each a list of words, that must all end with 0.
@@ -155,89 +160,10 @@ import re
 import shutil
 import socket
 import tempfile
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _files
-
-
-class Failure(Exception):
-    """The service did not take the new configuration up."""
-
-
-class Unit:
-    """A systemd unit."""
-
-    def __init__(self, module, name):
-        self.module, self.name = module, name
-        _rc, out, _err = self._systemctl("show", "--property=LoadState,ActiveState,UnitFileState", name)
-        self.properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-
-    def _systemctl(self, *words):
-        return self.module.run_command(["systemctl", *words], expand_user_and_vars=False)
-
-    @property
-    def loaded(self):
-        return self.properties.get("LoadState") == "loaded"
-
-    @property
-    def stopped(self):
-        return self.properties.get("ActiveState") not in ("active", "reloading", "activating", "deactivating")
-
-    @property
-    def settled(self):
-        return self.properties.get("ActiveState") == "active"
-
-    def needs(self, wanted):
-        """Return whether the unit is not enabled, or not disabled, as wanted. A static unit is neither."""
-        state = self.properties.get("UnitFileState", "")
-        return state not in ("enabled", "static", "indirect", "generated", "alias") if wanted else state in ("enabled", "enabled-runtime")
-
-    def enable(self, wanted):
-        self._do("enable" if wanted else "disable", self.name)
-
-    def apply(self, action):
-        self._do("daemon-reload")
-        if action == "start":
-            # A unit that gave up before, say for want of a configuration, is no obstacle now.
-            self._systemctl("reset-failed", self.name)
-        self._do(action, self.name)
-
-    def _do(self, *words):
-        rc, out, err = self._systemctl(*words)
-        if rc:
-            raise Failure(f"systemctl {' '.join(words)} failed: {(err or out).strip()}")
-
-    def workers(self):
-        """Return the process ids of the main process's children."""
-        _rc, out, _err = self._systemctl("show", "--property=MainPID", "--value", self.name)
-        try:
-            return set(pathlib.Path(f"/proc/{out.strip()}/task/{out.strip()}/children").read_text(encoding="ascii").split())
-        except OSError:
-            return set()
-
-    def journal(self):
-        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", "--unit", self.name]
-        return self.module.run_command(command, handle_exceptions=False)[1].strip()
-
-
-def until(holds, timeout):
-    """Call holds(seconds left) until it returns '' or the time is over; return what it said last."""
-    deadline = time.monotonic() + timeout
-    while True:
-        problem = holds(max(1, deadline - time.monotonic()))
-        if not problem or time.monotonic() > deadline:
-            return problem
-        time.sleep(0.1)
-
-
-def workers_left(unit, old):
-    """Return '' once the main process has children, none of which is of the old ones."""
-    workers = unit.workers()
-    if workers and not workers & old:
-        return ""
-    return f"{len(workers & old) or 'all'} worker processes were not replaced"
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _services
 
 
 def connect(address):
@@ -368,11 +294,11 @@ def take_up(module, unit, action):
         unit.apply(action)
     problem = ""
     if action == "reload" and options["replaces_workers"]:
-        problem = until(lambda _left: workers_left(unit, workers), options["timeout"])
+        problem = _services.until(lambda _left: _services.workers_left(unit, workers), unit, options["timeout"])
     for probe in options["wait_for"] if started else []:
-        problem = problem or until(lambda left, probe=probe: unanswered(probe, left), options["timeout"])
+        problem = problem or _services.until(lambda left, probe=probe: unanswered(probe, left), unit, options["timeout"])
     if problem:
-        raise Failure(f"{problem} after {options['timeout']} s")
+        raise _services.Failure(problem)
     if unit.needs(started):
         unit.enable(started)
 
@@ -387,7 +313,7 @@ def go_back(unit, changed, action):
         if action in ("reload", "restart"):
             unit.apply("restart" if action == "restart" else "reload-or-restart")
             return "the old files are back and in use"
-    except Failure as failure:
+    except _services.Failure as failure:
         return f"the old files are back, but the service did not take them up either ({failure})"
     return "the old files are back"
 
@@ -401,7 +327,7 @@ def switch(module, unit, files, action, marker):
         try:
             _files.switch(changed)
             take_up(module, unit, action)
-        except (Failure, OSError) as failure:
+        except (_services.Failure, OSError) as failure:
             went_back = go_back(unit, changed, action)
             try:
                 journal = unit.journal()
@@ -429,6 +355,7 @@ def main():
                     "secret_content": {"type": "str", "no_log": True},
                 },
             },
+            "absent": {"type": "list", "elements": "path", "default": []},
             "validate": {"type": "list", "elements": "list", "default": []},
             "reject_output": {"type": "str"},
             "also_reads": {"type": "list", "elements": "path", "default": []},
@@ -452,10 +379,11 @@ def main():
         supports_check_mode=True,
     )
     options = module.params
-    unit = Unit(module, options["unit"])
+    unit = _services.Unit(module, options["unit"])
     marker = _files.STATE_DIRECTORY / f"{unit.name}.applied"
     try:
         files = [desired(entry) for entry in options["files"]]
+        files += [_files.File(path, None) for path in options["absent"]]
         for index, file in enumerate(files):
             if file.path in [other.path for other in files[:index]]:
                 raise ValueError(f"{file.path} stands in files twice")

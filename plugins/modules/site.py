@@ -40,6 +40,11 @@ options:
     type: list
     elements: str
     default: []
+  sourced_domains:
+    description: For each source of recipients that is read elsewhere the domains that it feeds, an empty list if it feeds all.
+    type: list
+    elements: list
+    default: []
   postmaster:
     description: Where mail for postmaster and abuse goes.
     type: str
@@ -191,8 +196,12 @@ site:
       type: list
       elements: str
     tables:
-      description: Postfix tables by name (relay_domains, transport, verify_recipients, relay_recipients, virtual, aliases).
+      description: Postfix tables by name (relay_domains, transport, verify_recipients, virtual, aliases).
       type: dict
+    relay_recipients:
+      description: The recipients that the inventory names, and C(@domain) for each domain that has them verified.
+      type: list
+      elements: str
     sender_scores:
       description: amavis keys with their points.
       type: dict
@@ -243,6 +252,7 @@ def main():
                 },
             },
             "recipients": {"type": "list", "elements": "str", "default": []},
+            "sourced_domains": {"type": "list", "elements": "list", "default": []},
             "postmaster": {"type": "str", "required": True},
             "trusted_networks": {"type": "list", "elements": "str", "default": []},
             "aliases": {"type": "dict", "default": {}},
@@ -273,6 +283,7 @@ def main():
         options["trusted_networks"],
         options["aliases"],
         options["sender_scores"],
+        options["sourced_domains"],
     )
     problems += site.problems
     problems += platform_problems(options["accept_debian12"])
@@ -283,7 +294,7 @@ def main():
     limits = {}
     try:
         limits = _limits.derive(_host.cpus(), _host.memory_mib(), options["message_size_limit"], options["official_databases"], options["limits"])
-        problems += disk_problems(limits["queue_minfree"])
+        problems += disk_problems(limits)
     except _limits.Contradiction as contradiction:
         problems.append(f"gateway_limits: {contradiction}")
 
@@ -305,10 +316,10 @@ def main():
                 "relay_domains": site.relay_domains(),
                 "transport": site.transport(),
                 "verify_recipients": site.verify_recipients(),
-                "relay_recipients": site.relay_recipients(),
                 "virtual": site.virtual(),
                 "aliases": site.system_aliases(),
             },
+            "relay_recipients": site.relay_recipients(),
             "sender_scores": site.sender_scores,
             "limits": limits,
         },
@@ -365,16 +376,21 @@ def certificate_problems(certificate, key):
     return problems
 
 
-def disk_problems(queue_minfree):
-    """With less than queue_minfree, smtpd would answer 452 to every message from the first day on."""
-    spool = next(path for path in ("/var/spool/postfix", "/var/spool", "/") if pathlib.Path(path).is_dir())
-    free = shutil.disk_usage(spool).free
-    if free > queue_minfree:
-        return []
-    return [
-        f"gateway_limits: queue_minfree is {queue_minfree} bytes, but {spool} has only {free} bytes free,"
-        " so every message would get 452; give it more room, or lower gateway_message_size_limit or the workers"
-    ]
+def disk_problems(limits):
+    """With less room than this, the gateway would answer 4xx to every message from the first day on."""
+    problems = []
+    for limit, places, code in (
+        ("queue_minfree", ("/var/spool/postfix", "/var/spool", "/"), 452),
+        ("unpack_quota", ("/var/lib/amavis/tmp", "/var/lib/amavis", "/var/lib", "/"), 450),
+    ):
+        place = next(path for path in places if pathlib.Path(path).is_dir())
+        free = shutil.disk_usage(place).free
+        if free <= limits[limit]:
+            problems.append(
+                f"gateway_limits: {limit} is {limits[limit]} bytes, but {place} has only {free} bytes free, so mail would"
+                f" get {code}; give it more room, or lower gateway_message_size_limit, the workers or unpack_quota"
+            )
+    return problems
 
 
 def next_hop_problems(site):

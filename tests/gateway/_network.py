@@ -27,6 +27,7 @@ Nothing waits for seconds: ``wait_until`` waits for a condition, with a deadline
 from __future__ import annotations
 
 import atexit
+import base64
 import dataclasses
 import email
 import email.message
@@ -67,7 +68,7 @@ def machine(name):
 
 
 def _disconnect(name):
-    subprocess.run([*_ssh(name), "-O", "exit"], capture_output=True, check=False)
+    subprocess.run([*ssh(name), "-O", "exit"], capture_output=True, check=False)
 
 
 def gateway():
@@ -82,13 +83,13 @@ def outside():
     return machine(OUTSIDE)
 
 
-def _ssh(name):
+def ssh(name):
     return ["ssh", "-F", str(SSH_CONFIG), "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={_sockets.name}/{name}", name]
 
 
 def start(name, command, data=""):
     """Start a command (a list) on a host with ``data`` as its input, and return the Popen object."""
-    process = subprocess.Popen([*_ssh(name), shlex.join(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*ssh(name), shlex.join(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdin.write(data)
     process.stdin.close()
     process.stdin = None  # so that communicate() leaves it alone
@@ -252,6 +253,13 @@ def message(text="A message of the tests.\n", attachments=(), headers=None, send
         del built[name]
         built[name] = value
     return built
+
+
+# zip -X -P secret secret.zip notes.txt
+ENCRYPTED_ZIP = base64.b64decode(
+    "UEsDBAoACQAAAAAAIVyumvJSFgAAAAoAAAAJAAAAbm90ZXMudHh0E3ONmggE6yGSnCuOfSbSWj2xyrCQLVBLBwiumvJSFgAAAAoAAABQSwECHgMK"
+    "AAkAAAAAACFcrpryUhYAAAAKAAAACQAAAAAAAAABAAAApIEAAAAAbm90ZXMudHh0UEsFBgAAAAABAAEANwAAAE0AAAAAAA=="
+)
 
 
 # --- Mailboxes --------------------------------------------------------------------------------------------------------

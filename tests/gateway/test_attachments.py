@@ -3,12 +3,13 @@
 
 import base64
 import io
+import random
 import struct
 import tarfile
 import zipfile
 
 import pytest
-from _network import ALICE, STRANGER, deliveries, mailboxes, message
+from _network import ALICE, ENCRYPTED_ZIP, STRANGER, deliveries, gateway, mailboxes, message
 
 
 def windows_program():
@@ -75,15 +76,17 @@ PACKERS = {
 }
 
 
+def packed_on_the_gateway(kind, content):
+    unpack = f"sevenzip=$(command -v 7z || command -v 7zz) && cd $(mktemp -d) && echo {base64.b64encode(content).decode()} | base64 -d >setup.dat"
+    packed = base64.b64decode(gateway().check_output(f"{unpack} && {{ {PACKERS[kind]}; }} | base64 -w0; rm -rf $PWD"))
+    assert packed
+    return packed
+
+
 @pytest.mark.holds("T29", "D12")
 @pytest.mark.parametrize("kind", PACKERS)
-def test_a_program_in_an_archive_is_refused(kind, gateway):
-    program = base64.b64encode(windows_program()).decode()
-    unpack = f"sevenzip=$(command -v 7z || command -v 7zz) && cd $(mktemp -d) && echo {program} | base64 -d >setup.dat"
-    pack = f"{unpack} && {{ {PACKERS[kind]}; }} | base64 -w0; rm -rf $PWD"
-    packed = base64.b64decode(gateway.check_output(pack))
-    assert packed
-    record = send((f"documents.{kind}", packed))
+def test_a_program_in_an_archive_is_refused(kind):
+    record = send((f"documents.{kind}", packed_on_the_gateway(kind, windows_program())))
     assert record.answer == "554 5.7.0"
     assert "BANNED" in record.text
 
@@ -100,20 +103,36 @@ def test_an_ordinary_attachment_arrives(name):
 
 # --- What no scanner can open -----------------------------------------------------------------------------------------
 
-# zip -X -P secret secret.zip notes.txt
-ENCRYPTED = (
-    "UEsDBAoACQAAAAAAIVyumvJSFgAAAAoAAAAJAAAAbm90ZXMudHh0E3ONmggE6yGSnCuOfSbSWj2xyrCQLVBLBwiumvJSFgAAAAoAAABQSwECHgMK"
-    "AAkAAAAAACFcrpryUhYAAAAKAAAACQAAAAAAAAABAAAApIEAAAAAbm90ZXMudHh0UEsFBgAAAAABAAEANwAAAE0AAAAAAA=="
-)
-
-
-@pytest.mark.holds("T21")
+@pytest.mark.holds("T21", "T11")
 def test_an_encrypted_archive_arrives_marked():
-    record = send(("secret.zip", base64.b64decode(ENCRYPTED)))
+    record = send(("secret.zip", ENCRYPTED_ZIP))
     assert record.answer == "250 2.0.0"
     (delivery,) = deliveries(record.message_id)
     assert delivery.mailbox == ALICE
     assert delivery.message["Subject"] == "***UNCHECKED*** Test"
+    (attachment,) = delivery.message.iter_attachments()
+    assert attachment.get_content() == ENCRYPTED_ZIP
+
+
+# Noise, which no packer makes smaller: damage in the middle is damage of the content.
+NOISE = random.Random(1).randbytes(6000)
+DAMAGE = {
+    "cut": lambda packed: packed[: len(packed) // 2],
+    "altered": lambda packed: packed[:3000] + bytes(byte ^ 0x55 for byte in packed[3000:3100]) + packed[3100:],
+}
+
+
+@pytest.mark.holds("T29", "T21")
+@pytest.mark.parametrize("kind", PACKERS)
+def test_an_archive_that_is_damaged_arrives_marked_and_another_unmarked(kind):
+    packed = packed_on_the_gateway(kind, NOISE)
+    # cpio has no checksum of what it holds.
+    copies = {"": packed, **{name: damage(packed) for name, damage in DAMAGE.items() if (kind, name) != ("cpio", "altered")}}
+    for name, copy in copies.items():
+        record = send((f"documents.{kind}", copy))
+        assert record.answer == "250 2.0.0"
+        (delivery,) = deliveries(record.message_id)
+        assert delivery.message["Subject"] == ("***UNCHECKED*** Test" if name else "Test"), name or "as it was"
 
 
 def _nested(levels):

@@ -5,8 +5,10 @@
 """
 
 import contextlib
+import io
 import threading
 import uuid
+import zipfile
 
 import pytest
 from _faults import (
@@ -136,35 +138,111 @@ def test_with_too_little_room_for_the_queue_mail_is_deferred_before_it_is_sent(g
     assert mail_flows()
 
 
-@pytest.fixture(name="small_scratch")
-def _small_scratch(gateway):
-    """amavis unpacks on a small file system; the fixture is a function that leaves so many bytes of it free."""
-    scratch, fill = "/dev/shm/amavis", "/dev/shm/fill"
+class Scratch:
+    """A small file system that amavis unpacks on, with programs that fail on demand."""
 
-    def leave(size):
-        gateway.check_output(
-            f"rm -f {fill}; free=$(df --output=avail --block-size=1 /dev/shm | tail -n 1); truncate -s 0 {fill}; fallocate -l $((free - {size})) {fill}"
+    PLACE, FILL, PROGRAMS = "/dev/shm/amavis", "/dev/shm/amavis/fill", "/usr/local/lib/unpackers"
+
+    def leave(self, size):
+        """Leave so many bytes of it free."""
+        gateway().check_output(
+            f"rm -f {self.FILL}; free=$(df --output=avail --block-size=1 /dev/shm | tail -n 1);"
+            f" truncate -s 0 {self.FILL}; fallocate -l $((free - {size})) {self.FILL}"
         )
 
-    gateway.check_output(f"install -d -o amavis -g amavis -m 0750 {scratch}")
-    write("/etc/amavis/conf.d/99-scratch", f'use strict;\n$TEMPBASE = "{scratch}";\n1;\n')
+    def before_a_program(self, command):
+        """A shell command that the programs begin with from now on; its arguments are theirs, $program is their name."""
+        write(f"{self.PROGRAMS}/first", command)
+
+
+@pytest.fixture(name="scratch", scope="class")
+def _scratch(network):
+    scratch, host = Scratch(), gateway()
+    host.check_output(f"install -d -o amavis -g amavis -m 0750 {scratch.PLACE} && install -d {scratch.PROGRAMS}")
+    write(f"{scratch.PROGRAMS}/program", 'program=${0##*/}\n. ${0%/*}/first\nexec /usr/bin/$program "$@"\n')
+    scratch.before_a_program("")
+    host.check_output(
+        f"cd {scratch.PROGRAMS} && sed -i '1i #!/bin/sh' program && chmod 0755 program &&"
+        " for name in file 7zr 7za 7zz 7z; do test ! -e /usr/bin/$name || ln -s program $name; done"
+    )
+    write("/etc/amavis/conf.d/99-scratch", f'use strict;\n$TEMPBASE = "{scratch.PLACE}";\n$path = "{scratch.PROGRAMS}:$path";\n1;\n')
     try:
         reload_amavis()
-        yield leave
+        yield scratch
     finally:
-        gateway.check_output("rm -f /etc/amavis/conf.d/99-scratch")
+        host.check_output("rm -f /etc/amavis/conf.d/99-scratch")
         reload_amavis()
-        gateway.check_output(f"rm -rf {scratch} {fill}")
+        host.check_output(f"rm -rf {scratch.PLACE} {scratch.PROGRAMS}")
 
 
-@pytest.mark.holds("D19")
-def test_with_no_room_for_a_message_in_the_scratch_area_it_is_deferred_and_does_not_arrive(small_scratch):
-    small_scratch(0)
-    record = STRANGER.converse(content=message("A line.\n" * 2000))
-    small_scratch(10_000_000)
-    assert deferred(record)
-    assert mailboxes(record.message_id) == []
-    assert mail_flows()
+def zipped(members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+class TestUnpacking:
+    ROOM = 50_000_000  # more than the quota of any message here
+
+    @pytest.fixture(autouse=True)
+    @classmethod
+    def healthy(cls, scratch):
+        yield
+        scratch.before_a_program("")
+        scratch.leave(cls.ROOM)
+
+    @staticmethod
+    def banned():
+        return message(attachments=[("archive.zip", zipped({"large.txt": b"A line.\n" * 500_000, "program.exe": b"MZ"}))])
+
+    def refused_again(self, scratch, content):
+        """Whether the archive is banned once everything is well, and has never arrived."""
+        scratch.before_a_program("")
+        scratch.leave(self.ROOM)
+        return STRANGER.converse(content=content).answer == "554 5.7.0" and mailboxes(content["Message-ID"]) == []
+
+    @pytest.mark.holds("D19")
+    def test_with_no_room_for_a_message_it_is_deferred_and_does_not_arrive(self, scratch):
+        scratch.leave(0)
+        record = STRANGER.converse(content=message("A line.\n" * 2000))
+        scratch.leave(self.ROOM)
+        assert deferred(record)
+        assert mailboxes(record.message_id) == []
+        assert mail_flows()
+
+    @pytest.mark.holds("D19", "D12")
+    def test_with_no_room_to_unpack_an_archive_what_is_in_it_does_not_arrive(self, scratch):
+        content = self.banned()
+        scratch.leave(300_000)
+        assert deferred(STRANGER.converse(content=content))
+        assert self.refused_again(scratch, content)
+
+    @pytest.mark.holds("D19", "D12")
+    def test_with_room_that_is_taken_while_an_archive_is_unpacked_what_is_in_it_does_not_arrive(self, scratch):
+        content = self.banned()
+        scratch.leave(self.ROOM)
+        scratch.before_a_program(f"[ $1 != x ] || dd if=/dev/zero of={scratch.PLACE}/more bs=1M 2>/dev/null")
+        record = STRANGER.converse(content=content)
+        gateway().check_output(f"rm {scratch.PLACE}/more")
+        assert deferred(record)
+        assert self.refused_again(scratch, content)
+
+    @pytest.mark.holds("S8", "D12")
+    @pytest.mark.parametrize(
+        "condition",
+        [
+            pytest.param("[ $program = file ]", id="finds out the type"),
+            pytest.param("[ $1 = l ]", id="lists the archive"),
+            pytest.param("[ $1 = x ]", id="unpacks the archive"),
+        ],
+    )
+    def test_when_the_kernel_ends_the_program_that_looks_into_an_archive_what_is_in_it_does_not_arrive(self, scratch, condition):
+        content = self.banned()
+        scratch.before_a_program(f"{condition} && kill -KILL $$")
+        assert deferred(STRANGER.converse(content=content))
+        assert self.refused_again(scratch, content)
 
 
 # --- Scanners that do not finish --------------------------------------------------------------------------------------

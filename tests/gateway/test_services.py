@@ -2,6 +2,7 @@
 """What runs on a gateway, and what does not."""
 
 import pytest
+from _network import ENCRYPTED_ZIP, STRANGER, message
 
 
 @pytest.mark.holds("S1", "S4", "S6", "T18")
@@ -52,4 +53,11 @@ def test_postfix_finds_nothing_to_complain_about(gateway):
 
 @pytest.mark.holds("T26")
 def test_amavis_keeps_no_message_aside(gateway):
-    assert gateway.check_output("find /var/lib/amavis/virusmails -type f 2>/dev/null; true") == ""
+    start = gateway.check_output("date +%s.%N")
+    records = [STRANGER.converse(sample=sample) for sample in ("gtube", "eicar", "clean")]
+    records.append(STRANGER.converse(content=message(attachments=[("setup.exe", b"just text")])))
+    records.append(STRANGER.converse(content=message(attachments=[("secret.zip", ENCRYPTED_ZIP)])))
+    assert [record.reply["code"] for record in records] == [554, 554, 250, 554, 250]
+    # tmp is where the workers unpack; what is kept there has a test of its own.
+    kept = f"find /var/lib/amavis /var/mail -path /var/lib/amavis/tmp -prune -o -type f -newermt @{start} -print"
+    assert gateway.check_output(kept) == ""

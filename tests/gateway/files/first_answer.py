@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Watches a host that is to become a gateway: what does port 25 answer when it answers for the first time?
 
-Started before the first converge (systemd-run --unit=first-answer python3 -c "..."); test_lifecycle.py reads the record.
+tools/testnet starts it on every new gateway; test_first_answer.py reads the record.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import socket
 import time
 
-RECORD = "/run/first_answer.json"
+RECORD = "/var/lib/first_answer.json"
 COMMANDS = ("EHLO mx1.example.com", "MAIL FROM:<>", "RCPT TO:<nobody@example.com>", "RCPT TO:<alice@example.com>", "QUIT")
 
 
@@ -28,18 +28,18 @@ def conversation():
         return answers
 
 
-def main():
-    end = time.monotonic() + 3600
-    while time.monotonic() < end:
+def first_conversation():
+    while True:
         try:
-            record = conversation()
+            return conversation()
         except ConnectionRefusedError:
             time.sleep(0.005)
-            continue
-        with open(RECORD + ".part", "w", encoding="utf-8") as file:
-            json.dump(record, file)
-        os.rename(RECORD + ".part", RECORD)
-        return
+
+
+def main():
+    with open(RECORD + ".part", "w", encoding="utf-8") as file:
+        json.dump(first_conversation(), file)
+    os.rename(RECORD + ".part", RECORD)
 
 
 main()

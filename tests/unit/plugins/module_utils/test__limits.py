@@ -42,6 +42,7 @@ def assert_consistent(limits):
     assert limits["queue_minfree"] >= 1.5 * limits["reinjection_size_limit"]
     for name in ("clamd_stream_size", "clamd_scan_size", "unpack_quota"):
         assert limits[name] >= limits["message_size_limit"]
+    assert limits["clamd_stream_size"] >= limits["unpack_quota"]
 
 
 def test_every_host_gets_a_set_that_holds_or_the_arithmetic():
@@ -100,13 +101,13 @@ def test_sizes_follow_the_message_size_as_the_role_says():
     limits = derive(message_size_limit=10 * mib)
     assert {name: limits[name] / mib for name in SIZES} == {
         "reinjection_size_limit": 11,
-        "queue_minfree": 200,
+        "queue_minfree": 300,
         "unpack_quota": 100,
-        "clamd_stream_size": 11,
+        "clamd_stream_size": 100,
         "clamd_scan_size": 100,
     }
     limits = derive({"workers": 1}, message_size_limit=50 * mib)
-    assert limits["queue_minfree"] / mib == 102
+    assert limits["queue_minfree"] / mib == 602
     assert limits["clamd_scan_size"] / mib == 200
 
 
@@ -115,8 +116,11 @@ def test_a_given_limit_is_taken_and_the_others_follow_it():
     assert (limits["workers"], limits["smtpd_processes"], limits["connections_per_client"]) == (6, 24, 3)
     limits = derive({"message_size_limit": 1, "reinjection_size_limit": 3 * SIZE})
     assert limits["message_size_limit"] == SIZE
-    assert limits["clamd_stream_size"] == 3 * SIZE
     assert limits["queue_minfree"] >= 1.5 * 3 * SIZE
+    limits = derive({"unpack_quota": 2 * SIZE})
+    assert limits["clamd_stream_size"] == 2 * SIZE
+    assert derive()["queue_minfree"] - limits["queue_minfree"] == 8 * SIZE
+    assert derive({"unpack_quota": SIZE})["clamd_stream_size"] == derive()["reinjection_size_limit"], "the message itself is scanned too"
 
 
 def test_a_limit_without_a_value_is_derived():
@@ -138,6 +142,10 @@ def test_a_limit_without_a_value_is_derived():
         ({"clamd_stream_size": SIZE - 1}, f"clamd_stream_size {SIZE - 1} must not be below"),
         ({"clamd_scan_size": SIZE - 1}, f"clamd_scan_size {SIZE - 1} must not be below"),
         ({"unpack_quota": SIZE - 1}, f"unpack_quota {SIZE - 1} must not be below"),
+        (
+            {"clamd_stream_size": 3 * SIZE, "unpack_quota": 3 * SIZE + 1},
+            f"clamd_stream_size {3 * SIZE} must not be below unpack_quota {3 * SIZE + 1}: a part that clamd does not take is deferred for ever",
+        ),
         ({"workers": 0}, "workers is 0: it must be above 0"),
         ({"scan_deadline": -1}, "scan_deadline is -1: it must be above 0"),
     ],
@@ -156,7 +164,7 @@ def test_a_contradiction_comes_with_its_arithmetic(overrides, arithmetic):
         {"proxy_timeout": 599},
         {"reinjection_size_limit": SIZE + 1},
         {"queue_minfree": 80216064, "reinjection_size_limit": 53477376},
-        {"clamd_stream_size": SIZE},
+        {"clamd_stream_size": SIZE, "unpack_quota": SIZE},
         {"workers": 1},
     ],
 )

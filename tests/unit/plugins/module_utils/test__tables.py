@@ -16,7 +16,7 @@ anything = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=1
 def stored(source, colon=""):
     """What postmap(1) makes of a source, printed as postmap -s prints it. Its lines end with a line feed and nothing else."""
     lines = []
-    for line in source.encode().split(b"\n"):
+    for line in source.split(b"\n"):
         if not line.strip(b" \t\r\v\f") or line.startswith(b"#"):
             continue
         if line[:1] in (b" ", b"\t", b"\r", b"\v", b"\f"):
@@ -27,22 +27,22 @@ def stored(source, colon=""):
     for line in lines:
         key, value = line.replace(colon.encode() + b"\t", b"\t", 1).split(None, 1)
         result.append(key.lower() + colon.encode() + b"\t" + value.strip(b" \t\r\v\f") + b"\n")
-    return b"".join(sorted(result)).decode()
+    return b"".join(sorted(result))
 
 
 def test_a_table_is_sorted_under_its_header():
-    text = _tables.render({"example.net": "relay:[mail.example.net]", "example.com": "OK"})
-    assert text == _tables.HEADER + "example.com\tOK\nexample.net\trelay:[mail.example.net]\n"
+    text = _tables.render({b"example.net": b"relay:[mail.example.net]", b"example.com": b"OK"})
+    assert text.decode() == _tables.HEADER + "example.com\tOK\nexample.net\trelay:[mail.example.net]\n"
 
 
 def test_aliases_have_a_colon():
-    assert _tables.render({"root": "alice@example.com"}, aliases=True).endswith("\nroot:\talice@example.com\n")
+    assert _tables.render({b"root": b"alice@example.com"}, aliases=True).endswith(b"\nroot:\talice@example.com\n")
 
 
 def test_an_empty_table_is_its_header():
-    assert _tables.render({}) == _tables.HEADER
+    assert _tables.render({}).decode() == _tables.HEADER
     assert _tables.HEADER.startswith("#")
-    assert _tables.parse_dump("") == {}
+    assert _tables.parse_dump(b"") == {}
 
 
 @quick
@@ -72,15 +72,15 @@ def test_folding_is_final(entries):
         folded = _tables.fold(entries)
     except ValueError:
         return
-    assert _tables.fold(folded) == folded
+    assert _tables.fold({key.decode(): value.decode() for key, value in folded.items()}) == folded
 
 
 def test_keys_are_folded_and_values_are_not():
-    assert _tables.fold({"Alice@Example.COM": "Bob@example.net", "n": 5}) == {"alice@example.com": "Bob@example.net", "n": "5"}
+    assert _tables.fold({"Alice@Example.COM": "Bob@example.net", "n": 5}) == {b"alice@example.com": b"Bob@example.net", b"n": b"5"}
 
 
 def test_two_spellings_of_a_key_need_one_value():
-    assert _tables.fold({"A": "OK", "a": "OK"}) == {"a": "OK"}
+    assert _tables.fold({"A": "OK", "a": "OK"}) == {b"a": b"OK"}
     with pytest.raises(ValueError, match="the key a stands in the table twice"):
         _tables.fold({"A": "OK", "a": "REJECT"})
 
@@ -107,17 +107,17 @@ def test_a_key_without_a_value_is_refused():
 
 
 def test_what_postalias_adds_about_itself_is_no_entry():
-    dump = "@:\t@\nYP_LAST_MODIFIED:\t1700000000\nYP_MASTER_NAME:\tmx1.example.com\nroot:\talice@example.com\n1234:\tbob@example.com\n"
-    assert _tables.parse_dump(dump, aliases=True) == {"root": "alice@example.com", "1234": "bob@example.com"}
+    dump = b"@:\t@\nYP_LAST_MODIFIED:\t1700000000\nYP_MASTER_NAME:\tmx1.example.com\nroot:\talice@example.com\n1234:\tbob@example.com\n"
+    assert _tables.parse_dump(dump, aliases=True) == {b"root": b"alice@example.com", b"1234": b"bob@example.com"}
 
 
 def test_what_looks_like_it_in_a_map_is_an_entry():
-    assert _tables.parse_dump("@\tOK\na:\tOK\n") == {"@": "OK", "a:": "OK"}
+    assert _tables.parse_dump(b"@\tOK\na:\tOK\n") == {b"@": b"OK", b"a:": b"OK"}
 
 
 def test_a_dump_that_is_none_is_an_error():
     with pytest.raises(ValueError, match="segmentation fault"):
-        _tables.parse_dump("example.com\tOK\nsegmentation fault\n")
+        _tables.parse_dump(b"example.com\tOK\nsegmentation fault\n")
 
 
 def test_the_difference_names_keys():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module against a postmap and a postalias that keep their tables as text, and can be told to fail."""
+"""The module with lmdb as it is; the other types by a postmap and a postalias that keep their tables as text, and can be told to fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _files, _tables
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _lmdb, _tables
 from ansible_collections.antispam.gateway.plugins.modules import postfix_table
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -34,8 +34,8 @@ if [ "$1" = -s ]; then mode=show; shift; else mode=compile; fi
 type=${1%%:*}
 source=${1#*:}
 case $type in
-lmdb) compiled=$source.lmdb ;;
 hash|btree) compiled=$source.db ;;
+cdb) compiled=$source.cdb ;;
 *) echo "$name: fatal: unsupported dictionary type: $type" >&2; exit 1 ;;
 esac
 if [ -e "$FAKE_POSTFIX/on-$mode" ]; then . "$FAKE_POSTFIX/on-$mode"; fi
@@ -68,7 +68,32 @@ class Postfix:
             (self.bin / name).write_text(POSTMAP)
             (self.bin / name).chmod(0o755)
         self.source = self.etc / "transport"
-        self.compiled = self.etc / "transport.lmdb"
+        self.kind = "hash"
+
+    @property
+    def compiled(self):
+        return self.etc / f"transport{_tables.SUFFIX[self.kind]}"
+
+    def stored(self):
+        """What is in the table, None where it cannot be read."""
+        if self.kind == "lmdb":
+            found = _lmdb.read(self.compiled)
+        else:
+            try:
+                found = _tables.parse_dump(self.compiled.read_bytes())
+            except (OSError, ValueError):
+                return None
+        return None if found is None else {key.decode(): value.decode() for key, value in found.items()}
+
+    def make(self, entries):
+        """Make the table by hand."""
+        if self.kind == "lmdb":
+            pairs = sorted((key.encode() + b"\0", value.encode() + b"\0") for key, value in entries.items())
+            aside = self.etc / "aside"
+            _lmdb.write(aside, pairs, len(pairs), sum(len(key) + len(value) for key, value in pairs))
+            aside.rename(self.compiled)
+        else:
+            self.compiled.write_text("".join(f"{key}\t{value}\n" for key, value in entries.items()))
 
     def on(self, mode, script):
         (self.fake / f"on-{mode}").write_text(script)
@@ -119,6 +144,7 @@ def run(postfix, capfd):
     def run_module(check_mode=False, **arguments):
         module_arguments = {
             "path": str(postfix.source),
+            "type": postfix.kind,
             "entries": ENTRIES,
             **ME,
             **arguments,
@@ -138,6 +164,18 @@ def run(postfix, capfd):
 ENTRIES = {"example.com": "relay:[mail.inside.example.com]", "example.net": "relay:[mail.inside.example.com]:26"}
 
 
+@pytest.fixture(params=["lmdb", "hash", "cdb"])
+def kind(request, postfix):
+    """For what holds for each type, however it is compiled."""
+    postfix.kind = request.param
+    return request.param
+
+
+def text(entries):
+    """The text source of a table."""
+    return _tables.render({key.encode(): value.encode() for key, value in entries.items()}).decode()
+
+
 @pytest.fixture
 def table(postfix, run):
     """The table as an earlier run left it."""
@@ -155,12 +193,12 @@ def counts(result):
 # ---- what it takes to get there ----------------------------------------------------------------------------------
 
 
-def test_a_new_table_has_both_forms(postfix, run):
+def test_a_new_table_has_both_forms(postfix, kind, run):
     result = run(mode="0640")
     assert counts(result) == (2, 0, 0, 2)
     assert postfix.source.read_text() == _tables.HEADER + "example.com\trelay:[mail.inside.example.com]\nexample.net\trelay:[mail.inside.example.com]:26\n"
-    assert postfix.compiled.read_text() == "example.com\trelay:[mail.inside.example.com]\nexample.net\trelay:[mail.inside.example.com]:26\n"
-    assert {name: stat.S_IMODE(entry[0]) for name, entry in postfix.tree().items()} == {"transport": 0o640, "transport.lmdb": 0o640}
+    assert postfix.stored() == ENTRIES
+    assert {name: stat.S_IMODE(entry[0]) for name, entry in postfix.tree().items()} == {"transport": 0o640, postfix.compiled.name: 0o640}
 
 
 class Case:
@@ -180,11 +218,9 @@ CASES = {
     "an empty table": Case((0, 2, 0, 0), entries={}),
     "numbers": Case((2, 2, 0, 2), entries={"1": 2, "a": 3}),
     "the compiled form is lost": Case((2, 0, 0, 2), drift=lambda table: table.compiled.unlink()),
-    "the compiled form is another": Case((1, 1, 0, 2), drift=lambda table: table.compiled.write_text(f"example.com\t{ENTRIES['example.com']}\nold\tx\n")),
+    "the compiled form is another": Case((1, 1, 0, 2), drift=lambda table: table.make({"example.com": ENTRIES["example.com"], "old": "x"})),
     "the compiled form is broken": Case((2, 0, 0, 2), drift=lambda table: table.compiled.write_text("no tab here\n")),
-    "the compiled form cannot be read to its end": Case(
-        (2, 0, 0, 2), drift=lambda table: table.compiled.write_text(table.compiled.read_text() + "BROKEN\n")
-    ),
+    "the compiled form is empty": Case((2, 0, 0, 2), drift=lambda table: table.compiled.write_text("")),
     "the source is lost": Case((0, 0, 0, 2), drift=lambda table: table.source.unlink()),
     "the source was edited": Case((0, 0, 0, 2), drift=lambda table: table.source.write_text("# by hand\n")),
     "the source has other permissions": Case((0, 0, 0, 2), drift=lambda table: table.source.chmod(0o600)),
@@ -197,7 +233,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_check_mode_says_what_a_run_does_and_a_second_run_does_nothing(table, run, case):
+def test_check_mode_says_what_a_run_does_and_a_second_run_does_nothing(postfix, kind, table, run, case):
     if case.drift:
         case.drift(table)
     before = table.tree()
@@ -211,46 +247,61 @@ def test_check_mode_says_what_a_run_does_and_a_second_run_does_nothing(table, ru
     if not case.changed:
         assert table.tree() == before
     entries = {str(key).lower(): str(value) for key, value in case.arguments.get("entries", ENTRIES).items()}
-    assert table.source.read_text() == _tables.render(entries)
-    assert _tables.parse_dump(table.compiled.read_text()) == entries
+    assert table.source.read_text() == text(entries)
+    assert table.stored() == entries
     wanted = int(case.arguments.get("mode", "0644"), 8)
     assert {stat.S_IMODE(path.stat().st_mode) for path in (table.source, table.compiled)} == {wanted}
 
     before, told = table.tree(), table.told
     assert not run(**case.arguments)["changed"]
     assert table.tree() == before
-    assert ["-s" in words.split() for words in table.told[len(told) :]] == [True]
+    assert ["-s" in words.split() for words in table.told[len(told) :]] == ([] if kind == "lmdb" else [True])
+
+
+def test_a_table_that_cannot_be_read_to_its_end_is_made_anew(table, run):
+    table.compiled.write_text(table.compiled.read_text() + "BROKEN\n")
+    assert counts(run()) == (2, 0, 0, 2)
+    assert table.stored() == ENTRIES
 
 
 def test_aliases_have_their_own_form(postfix, run):
     arguments = {"path": str(postfix.etc / "aliases"), "aliases": True, "entries": {"root": "alice@example.com", "1234": "bob@example.com"}}
     assert counts(run(**arguments)) == (2, 0, 0, 2)
     assert (postfix.etc / "aliases").read_text() == _tables.HEADER + "1234:\tbob@example.com\nroot:\talice@example.com\n"
-    assert "YP_MASTER_NAME" in (postfix.etc / "aliases.lmdb").read_text()
+    assert "YP_MASTER_NAME" in (postfix.etc / "aliases.db").read_text()
     assert {words.split()[0] for words in postfix.told} == {"postalias"}
     before = postfix.tree()
     assert not run(**arguments)["changed"]
     assert postfix.tree() == before
 
 
-@pytest.mark.parametrize("type", ["hash", "btree"])
-def test_other_types_have_another_file(postfix, run, type):
+def test_aliases_in_lmdb_need_no_postalias(postfix, run):
+    arguments = {"path": str(postfix.etc / "aliases"), "aliases": True, "type": "lmdb", "entries": {"Root": "alice@example.com", "1234": "b@example.com"}}
+    assert counts(run(**arguments)) == (2, 0, 0, 2)
+    assert (postfix.etc / "aliases").read_text() == _tables.HEADER + "1234:\tb@example.com\nroot:\talice@example.com\n"
+    assert _lmdb.read(postfix.etc / "aliases.lmdb") == {b"root": b"alice@example.com", b"1234": b"b@example.com"}
+    assert not run(**arguments)["changed"]
+    assert postfix.told == []
+
+
+@pytest.mark.parametrize(("type", "suffix"), [("hash", "db"), ("btree", "db"), ("cdb", "cdb")])
+def test_other_types_have_another_file(postfix, run, type, suffix):
     run(type=type)
-    assert sorted(postfix.tree()) == ["transport", "transport.db"]
+    assert sorted(postfix.tree()) == ["transport", f"transport.{suffix}"]
     assert not run(type=type)["changed"]
     assert {words.split()[-1].partition(":")[0] for words in postfix.told} == {type}
 
 
 def test_directories_are_made(postfix, run):
     run(path=str(postfix.etc / "a" / "b" / "table"))
-    assert sorted(postfix.tree()) == ["a", "b", "table", "table.lmdb"]
+    assert sorted(postfix.tree()) == ["a", "b", "table", "table.db"]
 
 
 def test_the_difference_is_that_of_the_tables(table, run):
     table.source.write_text("# what Postfix does not read\n")
     shown = run(check_mode=True, entries={"example.com": "OK"})["diff"]
-    assert shown["before"] == _tables.render(ENTRIES)
-    assert shown["after"] == _tables.render({"example.com": "OK"})
+    assert shown["before"] == text(ENTRIES)
+    assert shown["after"] == text({"example.com": "OK"})
     assert shown["before_header"] == shown["after_header"] == str(table.source)
 
 
@@ -258,7 +309,7 @@ def test_the_difference_says_where_there_was_no_table(postfix, run):
     assert "There was no table" in run(check_mode=True)["diff"]["before"]
 
 
-def test_the_source_is_never_newer_than_the_compiled_form(postfix, run):
+def test_the_source_is_never_newer_than_the_compiled_form(postfix, kind, run):
     """Postfix would warn about it at every start of every process."""
     postfix.on("compile", 'touch -d "2001-01-01 00:00:00" "$source"')
     run()
@@ -271,7 +322,7 @@ def test_postfix_reads_the_old_table_until_the_new_one_is_whole(table, run):
     with open(table.compiled) as reader:
         run(entries={"example.com": "OK"})
         assert reader.read() == old[1]
-    assert ((table.fake / "seen" / "transport").read_text(), (table.fake / "seen" / "transport.lmdb").read_text()) == old
+    assert ((table.fake / "seen" / "transport").read_text(), (table.fake / "seen" / "transport.db").read_text()) == old
 
 
 def test_a_table_for_few_eyes_is_never_open_to_others(postfix, run):
@@ -290,7 +341,27 @@ def test_check_mode_works_before_postfix_is_installed(postfix, run):
     assert counts(run(check_mode=True)) == (2, 0, 0, 2)
     postfix.compiled.write_text("x")
     assert run(check_mode=True)["changed"]
-    assert sorted(postfix.tree()) == ["transport.lmdb"]
+    assert sorted(postfix.tree()) == ["transport.db"]
+
+
+@check_and_real
+def test_a_host_without_the_library_for_lmdb_changes_nothing(postfix, run, monkeypatch, check_mode):
+    monkeypatch.setattr(_lmdb, "lmdb", None)
+    result = run(check_mode=check_mode, type="lmdb")
+    assert postfix.tree() == {}
+    assert result["changed"] if check_mode else "python3-lmdb" in result["msg"]
+
+
+def test_a_key_that_lmdb_cannot_hold_is_refused(postfix, run):
+    postfix.kind = "lmdb"
+    run()
+    before = postfix.tree()
+    result = run(entries={**ENTRIES, "x" * 511: "OK"})
+    assert "x" * 60 in result["msg"]
+    assert "510" in result["msg"]
+    assert postfix.tree() == before
+    assert run(entries={"x" * 510: "OK"})["changed"]
+    assert postfix.stored() == {"x" * 510: "OK"}
 
 
 def test_a_run_without_postfix_changes_nothing(postfix, run, monkeypatch):
@@ -362,13 +433,13 @@ def test_a_table_that_postmap_does_not_take_changes_nothing(table, run, script, 
     result = run(entries=NEW)
     assert result["failed"]
     assert table.tree() == before
-    for word in (str(table.source), "the old table stays in use", "postmap", *words):
+    for word in (str(table.source), "the old one stays in use", "postmap", *words):
         assert word in result["msg"]
     # The place where it was compiled is of no use to anybody.
     assert ".transport." not in result["msg"]
     (table.fake / "on-compile").unlink()
     assert run(entries=NEW)["changed"]
-    assert _tables.parse_dump(table.compiled.read_text()) == NEW
+    assert table.stored() == NEW
 
 
 def test_aliases_that_postalias_writes_its_own_way_are_refused(postfix, run):
@@ -380,7 +451,7 @@ def test_aliases_that_postalias_writes_its_own_way_are_refused(postfix, run):
     assert run(aliases=True, entries={"root": "alice@example.com, bob@example.com"})["changed"]
 
 
-def test_a_table_that_cannot_be_written_changes_nothing(postfix, run):
+def test_a_table_that_cannot_be_written_changes_nothing(postfix, kind, run):
     result = run(path="/proc/self/no-table-here")
     assert result["failed"]
     assert "/proc/self/no-table-here" in result["msg"]
@@ -394,11 +465,11 @@ def interrupted(postfix, entries, at):
     rename = pathlib.Path.rename
 
     def die(path, target):
-        if pathlib.Path(target).name == at and pathlib.Path(target).parent == postfix.etc:
+        if pathlib.Path(target).name == f"transport{at.replace('.compiled', _tables.SUFFIX[postfix.kind])}" and pathlib.Path(target).parent == postfix.etc:
             os._exit(42)
         return rename(path, target)
 
-    arguments = {"path": str(postfix.source), "entries": entries, **ME, "_ansible_tmpdir": str(postfix.root)}
+    arguments = {"path": str(postfix.source), "type": postfix.kind, "entries": entries, **ME, "_ansible_tmpdir": str(postfix.root)}
     child = os.fork()
     if not child:
         pathlib.Path.rename = die
@@ -408,19 +479,18 @@ def interrupted(postfix, entries, at):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
 
 
-@pytest.mark.parametrize("at", ["transport", "transport.lmdb"])
+@pytest.mark.parametrize("at", ["", ".compiled"])
 @pytest.mark.parametrize("then", [ENTRIES, NEW])
-def test_the_next_run_completes_an_interrupted_one(table, run, at, then):
+def test_the_next_run_completes_an_interrupted_one(postfix, kind, table, run, at, then):
     interrupted(table, NEW, at)
-    stored = _tables.parse_dump(table.compiled.read_text())
-    assert stored in (ENTRIES, NEW)
+    assert table.stored() in (ENTRIES, NEW)
     run(entries=then)
-    assert _tables.parse_dump(table.compiled.read_text()) == then
-    assert table.source.read_text() == _tables.render(then)
+    assert table.stored() == then
+    assert table.source.read_text() == text(then)
     assert not run(entries=then)["changed"]
 
 
-def test_an_interrupted_run_leaves_nothing_behind_the_next_one(table, run):
-    interrupted(table, NEW, "transport.lmdb")
+def test_an_interrupted_run_leaves_nothing_behind_the_next_one(postfix, kind, table, run):
+    interrupted(table, NEW, ".compiled")
     run(entries={"example.com": "OK"})
-    assert sorted(table.tree()) == ["transport", "transport.lmdb"]
+    assert sorted(table.tree()) == ["transport", table.compiled.name]

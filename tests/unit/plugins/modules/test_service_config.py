@@ -25,7 +25,7 @@ import types
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _files
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _services
 from ansible_collections.antispam.gateway.plugins.modules import service_config
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -39,7 +39,7 @@ echo "$*" >>told
 if [ -e "on-$1" ]; then . "./on-$1"; fi
 case "$1 $2" in
 "show --property=MainPID") cat MainPID ;;
-"show "*) for property in LoadState ActiveState UnitFileState; do echo "$property=$(cat $property)"; done ;;
+"show "*) for property in LoadState ActiveState UnitFileState TriggeredBy; do echo "$property=$(cat $property)"; done ;;
 "start "*|"restart "*|"reload "*|"reload-or-restart "*) echo active >ActiveState; rm -rf in_use; cp -a ../etc in_use ;;
 "stop "*) echo inactive >ActiveState ;;
 "enable "*) echo enabled >UnitFileState ;;
@@ -66,7 +66,7 @@ class Service:
         for name, text in (("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)):
             (self.bin / name).write_text(text)
             (self.bin / name).chmod(0o755)
-        self.set(LoadState="loaded", ActiveState="inactive", UnitFileState="disabled", MainPID="0", journal="", told="")
+        self.set(LoadState="loaded", ActiveState="inactive", UnitFileState="disabled", TriggeredBy="", MainPID="0", journal="", told="")
 
     def set(self, **values):
         for name, value in values.items():
@@ -172,7 +172,7 @@ def running(service, run):
 @pytest.fixture
 def haste(monkeypatch):
     """A second of the module takes a tenth of one."""
-    monkeypatch.setattr(service_config, "time", types.SimpleNamespace(monotonic=lambda: 10 * time.monotonic(), sleep=lambda seconds: time.sleep(seconds / 10)))
+    monkeypatch.setattr(_services, "time", types.SimpleNamespace(monotonic=lambda: 10 * time.monotonic(), sleep=lambda seconds: time.sleep(seconds / 10)))
 
 
 check_and_real = pytest.mark.parametrize("check_mode", [True, False], ids=["check", "real"])
@@ -180,9 +180,8 @@ check_and_real = pytest.mark.parametrize("check_mode", [True, False], ids=["chec
 
 # ---- what it takes to get there ----------------------------------------------------------------------------------
 
-RELOAD = ["daemon-reload", f"reload {UNIT}"]
-RESTART = ["daemon-reload", f"restart {UNIT}"]
-START = ["daemon-reload", f"reset-failed {UNIT}", f"start {UNIT}"]
+PREPARE = ["daemon-reload", f"reset-failed {UNIT}"]
+RELOAD, RESTART, START, STOP = ([*PREPARE, f"{action} {UNIT}"] for action in ("reload", "restart", "start", "stop"))
 
 
 class Case:
@@ -226,14 +225,14 @@ CASES = {
     "a file that is not there is to go": Case("reload", RELOAD, "three\n", more_files=[{"name": "never.cf", "content": None}]),
     "another task changed a file": Case("reload", RELOAD, files=[], also_changed=True),
     "started with a starting unit": Case("restart", RESTART, "three\n", drift=drift(ActiveState="activating")),
-    "to be stopped": Case("stop", ["daemon-reload", f"stop {UNIT}", f"disable {UNIT}"], files=[], state="stopped"),
-    "to be stopped, with new content": Case("stop", ["daemon-reload", f"stop {UNIT}", f"disable {UNIT}"], "three\n", state="stopped"),
+    "to be stopped": Case("stop", [*STOP, f"disable {UNIT}"], files=[], state="stopped"),
+    "to be stopped, with new content": Case("stop", [*STOP, f"disable {UNIT}"], "three\n", state="stopped"),
     "to be stopped, and is": Case(
         "none", [], drift=drift(ActiveState="inactive", UnitFileState="disabled"), changed=False, files=[], state="stopped"
     ),
     "to be stopped, and failed": Case("none", [], drift=drift(ActiveState="failed", UnitFileState="disabled"), changed=False, files=[], state="stopped"),
     "to be stopped, while it starts again and again": Case(
-        "stop", ["daemon-reload", f"stop {UNIT}"], drift=drift(ActiveState="activating", UnitFileState="disabled"), files=[], state="stopped"
+        "stop", STOP, drift=drift(ActiveState="activating", UnitFileState="disabled"), files=[], state="stopped"
     ),
     "stopped, with new content": Case(
         "none", [], "three\n", drift=drift(ActiveState="inactive", UnitFileState="disabled"), state="stopped"
@@ -513,7 +512,7 @@ def test_a_service_that_refuses_gets_its_old_files_back(running, run, apply, bac
     result = run(files=files, apply=apply)
     assert result["failed"]
     assert etc(running) == before
-    assert running.told[-2:] == ["daemon-reload", f"{back} {UNIT}"]
+    assert running.told[-3:] == [*PREPARE, f"{back} {UNIT}"]
     assert (running.active, running.enabled, running.in_use()) == ("active", "enabled", CONTENT)
     for words in (UNIT, f"systemctl {apply} {UNIT} failed: Job for {UNIT} failed", "the old files are back and in use", "main.cf: line 2: typo"):
         assert words in result["msg"]
@@ -642,7 +641,7 @@ def interrupted(service, files, **arguments):
     module_arguments = {"unit": UNIT, "files": files, **arguments, "_ansible_tmpdir": str(service.root)}
     child = os.fork()
     if not child:
-        service_config.Unit.apply = die
+        _services.Unit.apply = die
         with patch_module_args(module_arguments):
             service_config.main()
         os._exit(1)
@@ -912,6 +911,38 @@ def test_a_port_where_nobody_listens_is_given_up(running, run, haste):
     assert "refused" in result["msg"]
 
 
+# systemd gives up a unit that ends again and again, and its socket with it.
+GIVEN_UP = "if grep -q typo ../etc/main.cf; then echo failed >ActiveState; exit 0; fi\n"
+
+
+@pytest.mark.parametrize("replaces_workers", [False, True])
+def test_nobody_waits_for_a_service_that_has_failed(running, run, monkeypatch, replaces_workers):
+    before = etc(running)
+    running.on("reload", GIVEN_UP)
+    workers(monkeypatch, {"11"}, set())
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        name = gone.getsockname()
+    result = run(files=broken(running), wait_for=[probe(name)], replaces_workers=replaces_workers, timeout=60)
+    assert time.monotonic() - began < 20
+    assert f"{UNIT} has failed" in result["msg"]
+    assert "after 60 s" not in result["msg"]
+    assert ("worker processes" if replaces_workers else "refused") in result["msg"]
+    assert etc(running) == before
+
+
+def test_what_starts_the_unit_on_demand_is_given_another_chance_too(running, run):
+    running.set(TriggeredBy="test.socket test.path")
+    running.on("reload", GIVEN_UP)
+    running.on("reload-or-restart", '[ "$(grep -c "^reset-failed test.service test.socket test.path$" told)" = 2 ] || exit 1\n')
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        name = gone.getsockname()
+    result = run(files=broken(running), wait_for=[probe(name)], timeout=60)
+    assert "the old files are back and in use" in result["msg"]
+    assert running.told.count("reset-failed test.service test.socket test.path") == 2
+    assert running.in_use() == CONTENT
+
+
 def test_the_first_start_is_waited_for_before_it_counts(service, run, haste):
     with server(greets(b"554 no\r\n")) as name:
         assert run(wait_for=[probe(name)], timeout=1)["failed"]
@@ -939,7 +970,7 @@ def test_an_address_has_a_host_and_a_port(address, parts):
 
 def workers(monkeypatch, *answers):
     left = list(answers)
-    monkeypatch.setattr(service_config.Unit, "workers", lambda unit: left.pop(0) if len(left) > 1 else left[0])
+    monkeypatch.setattr(_services.Unit, "workers", lambda unit: left.pop(0) if len(left) > 1 else left[0])
     return left
 
 
@@ -969,11 +1000,11 @@ def test_workers_are_the_children_of_the_main_process(running):
     try:
         running.set(MainPID=str(os.getpid()))
         module = types.SimpleNamespace(run_command=lambda words, **options: (0, subprocess.check_output(words, text=True), ""))
-        assert str(sleeper.pid) in service_config.Unit(module, UNIT).workers()
+        assert str(sleeper.pid) in _services.Unit(module, UNIT).workers()
         running.set(MainPID=str(sleeper.pid))
-        assert service_config.Unit(module, UNIT).workers() == set()
+        assert _services.Unit(module, UNIT).workers() == set()
         running.set(MainPID="0")
-        assert service_config.Unit(module, UNIT).workers() == set()
+        assert _services.Unit(module, UNIT).workers() == set()
     finally:
         sleeper.kill()
         sleeper.wait()

@@ -36,7 +36,7 @@ class Host:
 
     release = ("debian", "13")
     cpus, memory = 4, 8192
-    free = 50 * 1024**3
+    free: dict = {}
     packages: tuple = ()
     ports: dict = {}
     addresses: dict = {}
@@ -47,6 +47,7 @@ class Host:
 def host(monkeypatch, tmp_path):
     example = Host()
     example.ports, example.addresses = {}, {}
+    example.free = {"spool": 50 * 1024**3, "lib": 50 * 1024**3}
 
     def getaddrinfo(name, port, *arguments, **options):
         found = example.addresses.get(name, ["198.51.100.25"])
@@ -83,7 +84,7 @@ def host(monkeypatch, tmp_path):
     monkeypatch.setattr(_host, "memory_mib", lambda: example.memory)
     monkeypatch.setattr(_host, "installed", lambda packages: [name for name in example.packages if name in packages])
     monkeypatch.setattr(_host, "listeners", lambda port: example.ports.get(port, set()))
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=example.free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=example.free[str(path).split("/")[2]]))
     systemctl = tmp_path / "bin" / "systemctl"
     systemctl.parent.mkdir()
     systemctl.write_text("#!/bin/sh\nexit ${FAKE_SYSTEMCTL:-3}\n")
@@ -137,10 +138,26 @@ def test_every_setting_is_derived_from_the_one_description(run, check_mode):
     assert tables["relay_domains"] == {"example.com": "OK", "example.net": "OK"}
     assert tables["transport"] == {"example.com": "relay:[mail.inside.example.com]", "example.net": "relay:[2001:db8::25]:26"}
     assert tables["verify_recipients"] == {"example.net": "reject_unverified_recipient"}
-    assert tables["relay_recipients"] == {"alice@example.com": "OK", "@example.net": "OK"}
+    assert derived["relay_recipients"] == ["@example.net", "alice@example.com"]
     assert tables["virtual"]["postmaster@example.net"] == "alice@example.com"
     assert tables["aliases"]["root"] == "alice@example.com"
     assert derived["limits"]["workers"] == 10
+
+
+@pytest.mark.parametrize("sourced", [[[]], [["Example.com"]], [["example.net"], ["example.com"]]])
+def test_a_domain_whose_recipients_are_read_elsewhere_needs_none_in_the_inventory(run, sourced):
+    result = run(recipients=[], sourced_domains=sourced)
+    assert "failed" not in result
+    assert result["site"]["relay_recipients"] == ["@example.net"]
+
+
+def test_a_domain_that_no_source_feeds_needs_recipients(only_problem):
+    assert "nothing says who receives mail in example.com" in only_problem(recipients=[], sourced_domains=[["example.net"]])
+
+
+def test_a_source_for_a_domain_that_is_not_relayed_is_a_mistake(only_problem):
+    problem = only_problem(sourced_domains=[[], ["example.com", "example.org"]])
+    assert problem.startswith("gateway_recipient_sources[1].domains: example.org is not in gateway_domains")
 
 
 def test_the_limits_follow_the_host(run, host):
@@ -237,11 +254,21 @@ def test_limits_that_contradict_each_other_come_with_the_arithmetic(only_problem
     assert "4 rounds x scan_deadline 75 s = 300 s" in problem
 
 
-def test_a_disk_without_room_is_a_mistake(only_problem, host):
-    host.free = 100 * 1024**2
+def test_a_disk_without_room_for_the_queue_is_a_mistake(only_problem, host):
+    host.free["spool"] = 100 * 1024**2
     problem = only_problem()
-    assert "queue_minfree is 524288000 bytes" in problem
+    assert f"queue_minfree is {1000 * 1024**2} bytes" in problem
     assert f"{100 * 1024**2} bytes free" in problem
+    assert "452" in problem
+
+
+def test_a_disk_without_room_to_unpack_is_a_mistake(run, only_problem, host):
+    host.free["lib"] = 500 * 1024**2
+    problem = only_problem()
+    assert f"unpack_quota is {500 * 1024**2} bytes" in problem
+    assert f"{500 * 1024**2} bytes free" in problem
+    assert "450" in problem
+    assert "failed" not in run(limits={"unpack_quota": 400 * 1024**2})
 
 
 # ---- the platform ------------------------------------------------------------------------------------------------

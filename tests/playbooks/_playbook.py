@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _network import CHECKOUT, debian, gateway
+from _network import BOB, CHECKOUT, STRANGER, debian, gateway, mailboxes
 
 INVENTORY = CHECKOUT / "molecule" / "shared" / "inventory"
 SITE = "antispam.gateway.site"
@@ -60,10 +60,9 @@ def collections():
     return subprocess.run([CHECKOUT / "tools" / "stage"], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def start(*options, variables=None, roles=None):
-    """Start ansible-playbook on the site's playbook, or on some roles alone; variables win over the inventory's."""
+def start(*options, variables=None, roles=None, playbook=SITE):
+    """Start ansible-playbook on a playbook, or on some roles alone; variables win over the inventory's."""
     scratch = Path(tempfile.mkdtemp(dir=_scratch.name))
-    playbook = SITE
     if roles:
         plays = [{"hosts": "gateways", "become": True, "gather_facts": False, "roles": [f"antispam.gateway.{role}" for role in roles]}]
         playbook = scratch / "playbook.yml"
@@ -75,6 +74,8 @@ def start(*options, variables=None, roles=None):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment.update(
         ANSIBLE_COLLECTIONS_PATH=collections(),
+        # What the controller remembers of sources is of these tests alone.
+        ANSIBLE_HOME=f"{_scratch.name}/home",
         ANSIBLE_CALLBACK_RESULT_FORMAT="yaml",
         ANSIBLE_NOCOLOR="1",
         ANSIBLE_PIPELINING="1",
@@ -95,10 +96,10 @@ def start(*options, variables=None, roles=None):
     )
 
 
-def run(*options, variables=None, roles=None):
+def run(*options, variables=None, roles=None, playbook=SITE):
     """Run ansible-playbook and return its Run."""
     began = time.monotonic()
-    process = start(*options, variables=variables, roles=roles)
+    process = start(*options, variables=variables, roles=roles, playbook=playbook)
     try:
         output, _nothing = process.communicate()
     except BaseException:
@@ -115,3 +116,16 @@ def fingerprint():
         " dpkg-query --show;"
         " systemctl show --property=Id,MainPID,ActiveState,UnitFileState postfix amavis clamav-daemon clamav-freshclam spamassassin-maintenance.timer"
     )
+
+
+def refused(variables, roles=None):
+    """Run the playbook with wrong variables; the run fails, nothing is changed, and mail flows. Returns what was said."""
+    before = fingerprint()
+    result = run(variables=variables, roles=roles)
+    assert result.rc != 0, result
+    assert result.changed == [], result
+    assert fingerprint() == before
+    record = STRANGER.converse(recipients=[BOB])
+    assert record.answer == "250 2.0.0"
+    assert mailboxes(record.message_id) == [BOB]
+    return result.said

@@ -6,13 +6,14 @@ import signal
 
 import pytest
 from _faults import AMAVIS, BACK, CLAMD, FRONT, wait_for_answer
-from _network import BOB, STRANGER, deliveries, gateway, mailboxes, postconf, wait_until
+from _network import BOB, ENCRYPTED_ZIP, STRANGER, deliveries, gateway, mailboxes, message, postconf, wait_until
 from _playbook import run, start
 
 SUBJECT_TAG = "[TAGGED FOR A WHILE] "
 # One setting in every way that a site has: a variable of ours, and a parameter of each service that we do not model.
 FOR_A_WHILE = {
     "gateway_spam_subject_tag": SUBJECT_TAG,
+    "gateway_encrypted_content": "refuse",
     "gateway_recipients": ["alice@example.com", BOB, "carol@example.com", "@staff.example.com", "dave@example.com"],
     "postfix_main_cf": {"smtpd_banner": "$myhostname ESMTP for a while", "smtpd_hard_error_limit": 7, "biff": None},
     "postfix_master_cf": {"127.0.0.1:10587/inet": {"private": "n", "command": "smtpd", "options": {"smtpd_banner": "a listener of the site"}}},
@@ -91,6 +92,12 @@ class TestSetting:
         (delivery,) = deliveries(record.message_id)
         assert delivery.message["Subject"] == SUBJECT_TAG + "Tagged"
 
+    @pytest.mark.holds("T21", "S8")
+    def test_an_encrypted_archive_is_refused(self, completed):
+        record = STRANGER.converse(content=message(attachments=[("secret.zip", ENCRYPTED_ZIP)]))
+        assert record.answer == "554 5.7.0"
+        assert mailboxes(record.message_id) == []
+
     @pytest.mark.holds("S6")
     def test_a_parameter_of_clamd_holds(self, completed):
         assert "MaxThreads 11" in gateway().check_output("cat /etc/clamav/clamd.conf")
@@ -123,6 +130,13 @@ class TestSettingThatWasRemoved:
     @pytest.mark.holds("S4")
     def test_a_score_of_spamassassin_is_as_before(self, removed):
         assert STRANGER.converse(recipients=[BOB], sample="gtube").answer == "554 5.7.0"
+
+    @pytest.mark.holds("T21")
+    def test_an_encrypted_archive_arrives_marked_again(self, removed):
+        record = STRANGER.converse(content=message(attachments=[("secret.zip", ENCRYPTED_ZIP)]))
+        assert record.answer == "250 2.0.0"
+        (delivery,) = deliveries(record.message_id)
+        assert delivery.message["Subject"] == "***UNCHECKED*** Test"
 
     @pytest.mark.holds("S6")
     def test_a_parameter_of_clamd_is_as_before(self, removed):

@@ -1,0 +1,47 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's half of relay_recipients: read the sources, send the host what it lacks."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
+from ansible_collections.antispam.gateway.plugins.modules.relay_recipients import ARGUMENTS
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical
+from ansible_collections.antispam.gateway.plugins.plugin_utils._table_action import TableAction
+
+# A change that is larger than this is sent only to a host that asks for it.
+SENT_UNASKED = 512 * 1024
+
+
+class ActionModule(TableAction):
+    arguments = ARGUMENTS
+
+    def remembering(self, options, sources):
+        if not sources:
+            raise AnsibleActionFail("sources: the list is empty, which is not taken for a wish to have no recipients; name a source")
+        try:
+            options["domains"] = sorted({_addresses.fqdn(name) for name in options["domains"]})
+            for source in sources:
+                source.domains = [_addresses.fqdn(name) for name in source.domains]
+        except ValueError as error:
+            raise AnsibleActionFail(f"domains: {error}") from error
+        for source in sources:
+            foreign = set(source.domains) - set(options["domains"])
+            if foreign:
+                raise AnsibleActionFail(f"{source.name}: domains names {min(foreign)}, which is not in the domains of the table")
+        domains, on_invalid = options["domains"], options["on_invalid"]
+        return self.memory(sources, lambda readings: _canonical.content_of(readings, domains, on_invalid), [domains, on_invalid])
+
+    def update(self, options, prepared, task_vars):
+        if options["state"] != "exact":
+            return self.call(options, {"content": prepared.content()}, task_vars)
+        wanted, change = {"wanted": prepared.wanted}, {"base": prepared.base, "change": prepared.change}
+        small = prepared.change is not None and len(prepared.change) <= SENT_UNASKED
+        result = self.call(options, {**wanted, **(change if small else {})}, task_vars)
+        if result.get("send_more") and prepared.change is not None and not small and result["digest"] == prepared.base:
+            result = self.call(options, {**wanted, **change}, task_vars)
+        if result.get("send_more"):
+            result = self.call(options, {**wanted, "content": prepared.content()}, task_vars)
+        return result

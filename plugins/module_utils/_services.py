@@ -1,0 +1,100 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""systemd units: what they do, and waiting until they do what they should.
+
+Private to antispam.gateway.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import time
+
+
+class Failure(Exception):
+    """The service did not take the new configuration up."""
+
+
+class Unit:
+    """A systemd unit."""
+
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+        self.properties = self._show("LoadState,ActiveState,UnitFileState,TriggeredBy")
+
+    def _show(self, properties):
+        _rc, out, _err = self._systemctl("show", f"--property={properties}", self.name)
+        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+    def _systemctl(self, *words):
+        return self.module.run_command(["systemctl", *words], expand_user_and_vars=False)
+
+    @property
+    def loaded(self):
+        return self.properties.get("LoadState") == "loaded"
+
+    @property
+    def stopped(self):
+        return self.properties.get("ActiveState") not in ("active", "reloading", "activating", "deactivating")
+
+    @property
+    def settled(self):
+        return self.properties.get("ActiveState") == "active"
+
+    def needs(self, wanted):
+        """Return whether the unit is not enabled, or not disabled, as wanted. A static unit is neither."""
+        state = self.properties.get("UnitFileState", "")
+        return state not in ("enabled", "static", "indirect", "generated", "alias") if wanted else state in ("enabled", "enabled-runtime")
+
+    def enable(self, wanted):
+        self._do("enable" if wanted else "disable", self.name)
+
+    def apply(self, action):
+        self._do("daemon-reload")
+        # A unit that gave up before, say for want of a configuration, is no obstacle now; nor is its socket.
+        self._systemctl("reset-failed", self.name, *self.properties.get("TriggeredBy", "").split())
+        self._do(action, self.name)
+
+    def failed(self):
+        """Return '' unless systemd has given the unit up."""
+        return f"{self.name} has failed" if self._show("ActiveState").get("ActiveState") == "failed" else ""
+
+    def _do(self, *words):
+        rc, out, err = self._systemctl(*words)
+        if rc:
+            raise Failure(f"systemctl {' '.join(words)} failed: {(err or out).strip()}")
+
+    def workers(self):
+        """Return the process ids of the main process's children."""
+        _rc, out, _err = self._systemctl("show", "--property=MainPID", "--value", self.name)
+        try:
+            return set(pathlib.Path(f"/proc/{out.strip()}/task/{out.strip()}/children").read_text(encoding="ascii").split())
+        except OSError:
+            return set()
+
+    def journal(self):
+        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", "--unit", self.name]
+        return self.module.run_command(command, handle_exceptions=False)[1].strip()
+
+
+def until(holds, unit, timeout):
+    """Call holds(seconds left) until it returns '', the unit has failed or the time is over; return what was said last."""
+    deadline = time.monotonic() + timeout
+    while True:
+        problem = holds(max(1, deadline - time.monotonic()))
+        if not problem:
+            return ""
+        if time.monotonic() > deadline:
+            return f"{problem} after {timeout} s"
+        failed = unit.failed()
+        if failed:
+            return f"{problem}; {failed}"
+        time.sleep(0.1)
+
+
+def workers_left(unit, old):
+    """Return '' once the main process has children, none of which is of the old ones."""
+    workers = unit.workers()
+    if workers and not workers & old:
+        return ""
+    return f"{len(workers & old) or 'all'} worker processes were not replaced"

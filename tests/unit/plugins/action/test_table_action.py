@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole tasks, on this host: from the sources to the table, as a playbook runs them."""
+
+from __future__ import annotations
+
+import base64
+import grp
+import http.server
+import json
+import os
+import pathlib
+import pwd
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _lmdb
+
+TREE = pathlib.Path(__file__).resolve().parents[4]
+ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
+SECRETS = ("Geheim-4711", base64.b64encode(b"reader:Geheim-4711").decode(), "token-0815")
+
+
+class Controller:
+    def __init__(self, root):
+        self.root, self.log = root, ""
+        (root / "users.txt").write_text("a@example.com\nb@example.com\n")
+        (root / "ansible.cfg").write_text("[defaults]\n")
+        # A copy whose hosts keep their state here.
+        collection = root / "collections" / "ansible_collections" / "antispam" / "gateway"
+        for part in ("plugins", "meta"):
+            shutil.copytree(TREE / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(TREE / "galaxy.yml", collection)
+        files = collection / "plugins" / "module_utils" / "_files.py"
+        text = files.read_text()
+        assert "/var/lib/antispam-gateway" in text
+        files.write_text(text.replace("/var/lib/antispam-gateway", str(root / "state")))
+
+    def play(self, module, arguments, *words, hosts=("one",)):
+        """Run one task on each host; return its results by host."""
+        play = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "The table", f"antispam.gateway.{module}": arguments}]}]
+        (self.root / "play.yml").write_text(json.dumps(play))
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        inventory = {"all": {"hosts": {host: {"table": str(self.root / host)} for host in hosts}, "vars": local}}
+        (self.root / "inventory.yml").write_text(json.dumps(inventory))
+        environment = {
+            **os.environ,
+            "ANSIBLE_HOME": str(self.root / "home"),
+            "ANSIBLE_LOCAL_TEMP": str(self.root / "tmp"),
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_COLLECTIONS_PATH": str(self.root / "collections"),
+            "ANSIBLE_RETRY_FILES_ENABLED": "0",
+            "ANSIBLE_CONFIG": str(self.root / "ansible.cfg"),
+        }
+        command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.root / "inventory.yml"), str(self.root / "play.yml"), *words]
+        done = subprocess.run(command, env=environment, cwd=self.root, capture_output=True, text=True, timeout=120)
+        self.log = done.stdout + done.stderr
+        return done.returncode
+
+    def recap(self, host="one"):
+        (line,) = [line for line in self.log.splitlines() if line.startswith(f"{host} ") and "ok=" in line]
+        return {name: int(number) for name, number in (word.split("=") for word in line.split() if "=" in word)}
+
+    def stored(self, host="one"):
+        found = _lmdb.read(self.root / f"{host}.lmdb")
+        return None if found is None else sorted(key.decode() for key in found)
+
+
+@pytest.fixture
+def controller(tmp_path):
+    return Controller(tmp_path)
+
+
+def recipients(*sources, **options):
+    return {"path": "{{ table }}", "domains": ["example.com"], "sources": list(sources or [{"path": "users.txt"}]), **ME, **options}
+
+
+def test_recipients_follow_their_source(controller):
+    assert controller.play("relay_recipients", recipients()) == 0, controller.log
+    assert (controller.recap()["changed"], controller.stored()) == (1, ["a@example.com", "b@example.com"])
+    assert controller.play("relay_recipients", recipients(), "-v") == 0
+    assert (controller.recap()["changed"], '"unchanged": 2' in controller.log) == (0, True)
+
+    (controller.root / "users.txt").write_text("a@example.com\nnew@example.com\nb@example.com\n")
+    assert controller.play("relay_recipients", recipients(), "--check", "--diff", "-v") == 0
+    assert controller.stored() == ["a@example.com", "b@example.com"]
+    assert controller.recap()["changed"] == 1
+    for words in ("+new@example.com", '"+1 -0 in example.com"'):
+        assert words in controller.log
+    assert controller.play("relay_recipients", recipients()) == 0
+    assert (controller.recap()["changed"], controller.stored()) == (1, ["a@example.com", "b@example.com", "new@example.com"])
+
+
+def test_a_bad_address_is_named_with_its_file_and_line_and_nothing_changes(controller):
+    controller.play("relay_recipients", recipients())
+    (controller.root / "users.txt").write_text("a@example.com\nb@example.com\nno address\n")
+    assert controller.play("relay_recipients", recipients()) != 0
+    assert "users.txt line 3: 'no address' is not an address" in controller.log
+    assert "nothing was changed" in controller.log
+    assert "Traceback" not in controller.log
+    assert controller.stored() == ["a@example.com", "b@example.com"]
+    assert controller.play("relay_recipients", recipients(on_invalid="skip"), "-v") == 0
+    assert '"left_out": 1' in controller.log
+    assert controller.recap()["skipped"] == 0
+    assert "1 addresses of the sources were left out" in controller.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"domains": ["not a domain"]}, "not a domain"),
+        ({"sources": [{"path": "no-such-file"}]}, "no-such-file"),
+        ({"sources": [{"path": "users.txt", "url": "https://www.example.com/"}]}, "mutually exclusive"),
+        ({"mode": "u=rw"}, "u=rw"),
+    ],
+)
+def test_a_mistake_in_the_task_is_one_clear_error(controller, arguments, words):
+    assert controller.play("relay_recipients", recipients(**arguments)) != 0
+    assert words in controller.log
+    assert "Traceback" not in controller.log
+    assert controller.stored() is None
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.headers["Authorization"])
+        allowed = self.headers["Authorization"] == f"Basic {SECRETS[1]}"
+        body = b"a@example.com\nb@example.com\n" if allowed else b"Geheim-4711 is wrong"
+        self.send_response(200 if allowed else 401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    server.asked = []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_two_hosts_ask_a_server_once_and_its_password_is_nowhere(controller, server):
+    source = {"url": f"http://127.0.0.1:{server.server_address[1]}/users.txt?token=token-0815", "username": "reader", "password": "Geheim-4711"}
+    assert controller.play("relay_recipients", recipients(source), "-vvvv", "--diff", hosts=("one", "two")) == 0, controller.log
+    assert len(server.asked) == 1
+    assert controller.stored("one") == controller.stored("two") == ["a@example.com", "b@example.com"]
+    logs = [controller.log]
+    assert controller.play("relay_recipients", recipients({**source, "password": "Geheim-4711x"}), "-vvvv") != 0
+    logs.append(controller.log)
+    for secret in SECRETS:
+        assert not any(secret in log for log in logs)
+        for path in controller.root.rglob("*"):
+            if path.is_file() and path.name != "play.yml" and "collections" not in path.parts:
+                assert secret.encode() not in path.read_bytes()
