@@ -45,6 +45,10 @@ clean: ## take away all that the project made on this machine (packages stay)
 venv: ## make .work/venv with the tools of requirements-dev.txt
 	@tools/venv
 
+.PHONY: venv-ldap
+venv-ldap: venv
+	@tools/venv ldap
+
 .PHONY: stage
 stage: venv
 	@tools/stage >/dev/null
@@ -54,8 +58,12 @@ test-unit: stage ## unit tests
 	@pytest -q --tb=short tests/unit
 
 .PHONY: test-playbooks
-test-playbooks: stage ## runs of the playbook against the gateway of "make demo": bad input, interruption, repair
+test-playbooks: stage venv-ldap ## runs of the playbook against the gateway of "make demo": bad input, interruption, repair
 	@pytest -q tests/playbooks
+
+.PHONY: bench
+bench: stage ## relay_recipients beside copy and postmap, against the gateway of "make demo"
+	@python3 tools/bench/recipients.py
 
 .PHONY: test-rows
 test-rows: stage ## list the rows of the recipe, each with the tests that hold it
@@ -89,7 +97,7 @@ test-sanity: venv ## ansible-test sanity
 test-molecule: $(SCENARIOS) ## both Molecule scenarios
 
 .PHONY: test-molecule-default
-test-molecule-default: stage ## Molecule scenario default: Debian 13
+test-molecule-default: stage venv-ldap ## Molecule scenario default: Debian 13
 	@MOLECULE_GLOB='molecule/*/molecule.yml' molecule test -s default
 
 .PHONY: test-molecule-debian12

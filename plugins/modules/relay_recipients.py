@@ -78,7 +78,8 @@ attributes:
   diff_mode:
     support: full
 notes:
-  - Addresses are folded to lower case as Postfix folds them, international domains to A-labels (C(xn--)), quoted local parts to the form with the fewest quotes.
+  - Addresses are folded to lower case as Postfix folds them, international domains to A-labels (C(xn--)),
+    quoted local parts to the form with the fewest quotes.
 author:
   - The antispam.gateway maintainers (@antispam)
 """

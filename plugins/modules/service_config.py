@@ -265,6 +265,11 @@ def mask(files, text):
     return text
 
 
+def configuration(module, files):
+    """Return the files that the service reads: not those of another time."""
+    return [file for file in files if str(file.path) not in module.params["absent"]]
+
+
 def needed(module, unit, files, applied):
     """Return what the service needs: none, start, stop, reload or restart. `applied` is what it was last given."""
     options = module.params
@@ -272,6 +277,7 @@ def needed(module, unit, files, applied):
         return "none" if unit.stopped else "stop"
     if unit.stopped:
         return "start"
+    files = configuration(module, files)
     given = digest([(file.path, file.after) for file in files], options["also_reads"])
     # A file that somebody changed by hand may be in use, whatever the service was last given.
     if not options["also_changed"] and applied == given and not any(file.differs for file in files):
@@ -334,7 +340,7 @@ def switch(module, unit, files, action, marker):
             except OSError as error:
                 journal = f"(no journal: {error})"
             module.fail_json(msg=mask(files, f"{unit.name}: {failure}; {went_back}. The last lines of its journal:\n{journal}"))
-        given = digest([(file.path, file.after) for file in files], module.params["also_reads"])
+        given = digest([(file.path, file.after) for file in configuration(module, files)], module.params["also_reads"])
         _files.replace(marker, given.encode("ascii"), (0, 0), 0o600)
 
 

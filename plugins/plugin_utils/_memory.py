@@ -274,7 +274,7 @@ def _texts(since):
 
 def _head(raw, lines):
     end = 0
-    for _ in range(lines):
+    for dummy in range(lines):
         end = raw.find(b"\n", end) + 1 or len(raw)
     return raw[:end]
 

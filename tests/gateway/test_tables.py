@@ -83,6 +83,7 @@ def test_recipients_are_never_answered_wrong_while_their_table_is_written(gatewa
     with capsys.disabled():
         print(f" [{kind}: {found['asked']} answers, the longest after {found['longest']} s]", end="")
     assert found["wrong"] == []
+    assert found["closed"] == 0
     assert found["asked"] > 1000 and found["sessions"] > 10
     held = gateway.check_output(f"postmap -s {kind}:{TRIAL}/tables/{kind} | cut -f 1 | LC_ALL=C sort")
     assert held == wanted

@@ -98,7 +98,7 @@ def test_check_mode_says_what_a_real_run_then_does(export):
     chance = random.Random(11)
     addresses = set(people(40))
     assert update(export(sorted(addresses)), gateway_recipients_allow_removals=True).rc == 0
-    for _ in range(3):
+    for dummy in range(3):
         addresses ^= set(chance.sample(people(60), 7))
         before = fingerprint()
         said = update(export(sorted(addresses)), "--check", "--diff", gateway_recipients_allow_removals=True)
@@ -196,7 +196,7 @@ BAD = {
     "a non-breaking space": (lines(*people(100), "mallory\u00a0@example.com"), "line 102: "),
     "a comment": (lines(*people(100), "#mallory@example.com"), "line 102: "),
     "no domain": (lines(*people(100), "mallory"), "line 102: 'mallory' is not an address: it has no @"),
-    "somebody else's domain": (lines(*people(100), "mallory@example.org"), "line 102: mallory@example.org is in example.org, which is none of the relay domains"),
+    "somebody else's domain": (lines(*people(100), "mallory@example.org"), "line 102: mallory@example.org is in example.org, which is none of"),
     "a wildcard": (lines(*people(100), "@example.com"), "line 102: "),
     "a record with a field too many": (lines(*people(100), "a@example.com,b"), "line 102"),
     "a quote that is not closed": (lines(*people(100), '"a@example.com'), "line 102"),
@@ -265,5 +265,7 @@ def test_the_type_of_the_tables_changes_without_a_wrong_answer():
     found = json.loads(out)
     assert found["wrong"] == []
     assert found["asked"] > 50
+    # Postfix is told twice to reload, and a process may then end in the middle of a conversation.
+    assert found["closed"] <= 4
     assert run().changed == []
     wait_until(lambda: answer(ALICE) == "250 2.1.5", "alice to be accepted")

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures relay_recipients over SSH against the gateway of "make demo", side by side with copy and postmap.
 
@@ -46,7 +45,7 @@ class Source:
     def __init__(self, count):
         chance = random.Random(count)
         self.csv, self.text = WORK / f"{count}.csv", WORK / f"{count}.txt"
-        names = {f"{chance.randrange(count * 1000):x}.{chance.randrange(1000)}" for _ in range(count)}
+        names = {f"{chance.randrange(count * 1000):x}.{chance.randrange(1000)}" for dummy in range(count)}
         self.addresses = [f"user{name}@example.com" for name in names]
         chance.shuffle(self.addresses)
         self.chance, self.fresh = chance, 0
@@ -126,7 +125,10 @@ def ours(source):
 
 
 def peers(source):
-    return [("copy", "ansible.builtin.copy", {"src": str(source.text), "dest": PEERS}), ("postmap", "ansible.builtin.command", {"cmd": f"postmap lmdb:{PEERS}"})]
+    return [
+        ("copy", "ansible.builtin.copy", {"src": str(source.text), "dest": PEERS}),
+        ("postmap", "ansible.builtin.command", {"cmd": f"postmap lmdb:{PEERS}"}),
+    ]
 
 
 PING = ("ping", "ansible.builtin.ping", {})
@@ -139,7 +141,7 @@ def measure(gateway, source, repeat):
 
     def run(row, prepare, compiled):
         seen = collections.defaultdict(list)
-        for _ in range(repeat):
+        for dummy in range(repeat):
             address = prepare()
             bound_digest = source.digest_time()
             gateway.shell(": >/run/bench-memory")

@@ -58,7 +58,7 @@ class Controller:
             "ANSIBLE_CONFIG": str(self.root / "ansible.cfg"),
         }
         command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.root / "inventory.yml"), str(self.root / "play.yml"), *words]
-        done = subprocess.run(command, env=environment, cwd=self.root, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=environment, cwd=self.root, capture_output=True, text=True, timeout=120, check=False)
         self.log = done.stdout + done.stderr
         return done.returncode
 

@@ -12,7 +12,8 @@ from ansible_collections.antispam.gateway.plugins.module_utils import _exact
 
 many = settings(max_examples=300, database=None, deadline=None)
 
-addresses = st.builds(lambda local, name: f"{local}@{name}".encode(), st.text(alphabet="ab.+#-=", min_size=1, max_size=4), st.sampled_from(["x.example", "y.example"]))
+local_parts = st.text(alphabet="ab.+#-=", min_size=1, max_size=4)
+addresses = st.builds(lambda local, name: f"{local}@{name}".encode(), local_parts, st.sampled_from(["x.example", "y.example"]))
 entries = st.dictionaries(addresses, st.sampled_from([b"OK", b"OK", b"x", b"REJECT a b", b"+", b"-1"]), max_size=12)
 
 

@@ -110,7 +110,11 @@ def gateway(tmp_path, monkeypatch):
     which = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name, path: which(name, path=str(host.bin)))
     popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *words, preexec_fn=None, **options: popen(*words, **options))
+
+    def without_fork(*words, preexec_fn=None, **options):
+        return popen(*words, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", without_fork)
     if os.getuid():
         monkeypatch.setattr(os, "fchown", lambda *arguments: None)
     return host

@@ -76,7 +76,11 @@ def amavis(tmp_path, monkeypatch):
     monkeypatch.setattr(_services.Unit, "workers", lambda unit: {str(len((host.unit / "generation").read_text()))})
     monkeypatch.setattr(_services, "time", types.SimpleNamespace(monotonic=lambda: 10 * time.monotonic(), sleep=lambda seconds: time.sleep(seconds / 10)))
     popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *words, preexec_fn=None, **options: popen(*words, **options))
+
+    def without_fork(*words, preexec_fn=None, **options):
+        return popen(*words, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", without_fork)
     if os.getuid():
         monkeypatch.setattr(os, "fchown", lambda *arguments: None)
     return host

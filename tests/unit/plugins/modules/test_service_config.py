@@ -1008,3 +1008,34 @@ def test_workers_are_the_children_of_the_main_process(running):
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+# ---- files of another time ---------------------------------------------------------------------------------------
+
+
+@check_and_real
+def test_a_file_of_another_time_goes_and_the_service_is_not_told(running, run, check_mode):
+    (running.etc / "old.db").write_bytes(b"\0\1")
+    result = run(check_mode, absent=[str(running.etc / "old.db")])
+    assert result["changed"]
+    assert result["files"] == [str(running.etc / "old.db")]
+    assert result["diff"][0]["before"] == "(binary)\n"
+    assert (running.etc / "old.db").exists() == check_mode
+    assert running.told == []
+
+
+def test_a_file_of_another_time_makes_no_restart_of_a_reload(running, run):
+    (running.etc / "old.db").write_bytes(b"inet_interfaces = all\n")
+    run(files=[entry(running, "one\nthree\n")], absent=[str(running.etc / "old.db")], restart_on=["^inet_interfaces"])
+    assert running.told == RELOAD
+    (running.etc / "older.db").write_bytes(b"inet_interfaces = all\n")
+    run(files=[entry(running, "one\nfour\n")], absent=[str(running.etc / "older.db")], restart_on=["^inet_interfaces"])
+    assert running.told == RELOAD
+
+
+def test_a_file_of_another_time_comes_back_with_the_old_files(running, run):
+    (running.etc / "old.db").write_bytes(b"\0\1")
+    running.on("reload", "exit 1")
+    before = etc(running)
+    assert run(files=broken(running), absent=[str(running.etc / "old.db")])["failed"]
+    assert etc(running) == before

@@ -386,7 +386,7 @@ def test_a_source_that_failed_is_asked_again(tmp_path):
 def test_no_secret_is_remembered(tmp_path):
     (tmp_path / "users.txt").write_text(BEFORE)
     source = Source({"url": "https://www.example.com/users.txt?token=geheim1", "username": "reader", "password": "geheim2"}, tmp_path)
-    source.fetch = lambda: BEFORE.encode()
+    source.fetch = BEFORE.encode
     _memory.Memory(tmp_path / "home", [source], lambda readings: _canonical.content_of(readings, DOMAINS), [DOMAINS]).prepare("run")
     for path in (tmp_path / "home").rglob("*"):
         assert "geheim" not in str(path)
