@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import struct
 import tempfile
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _files, _lmdb
@@ -80,6 +81,28 @@ def difference(before, after):
     removed = sorted(before.keys() - after.keys())
     changed = sorted(key for key in after.keys() & before.keys() if after[key] != before[key])
     return added, removed, changed
+
+
+def read_cdb(path):
+    """Return the entries of a cdb file (cdb(5)), which postmap lists only since Postfix 3.10; None if it is none."""
+    data = pathlib.Path(path).read_bytes()
+    try:
+        # 256 pairs of where a hash table begins and how long it is; the records lie between these and the first table.
+        tables = struct.unpack_from("<512I", data)
+        end = min(tables[::2])
+        if len(data) < max(begin + 8 * slots for begin, slots in zip(tables[::2], tables[1::2])):
+            return None
+        position, entries = 2048, {}
+        while position < end:
+            key_length, length = struct.unpack_from("<II", data, position)
+            key_end = position + 8 + key_length
+            key, value = data[position + 8 : key_end], data[key_end : key_end + length]
+            # Postfix may end both with a NUL; the first of two equal keys counts.
+            entries.setdefault(key.removesuffix(b"\0"), value.removesuffix(b"\0"))
+            position = key_end + length
+    except struct.error:
+        return None
+    return entries if position == end else None
 
 
 class Table:
@@ -197,6 +220,8 @@ class Table:
             raise ValueError(f"{self.command} would store other entries than these, look at: {keys}")
 
     def _dump(self, config, source):
+        if self.kind == "cdb":
+            return read_cdb(f"{source}{SUFFIX[self.kind]}")
         rc, out, err = self._run(config, "-s", f"{self.kind}:{source}")
         if rc or err:
             return None

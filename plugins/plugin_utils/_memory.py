@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 import time
 
@@ -26,6 +27,8 @@ from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import S
 _FORM = 1
 # A larger change is no better than the whole.
 _WORTH_KEEPING = 4 * 1024 * 1024
+# Seconds, thirty days: after that a memory that nobody used goes.
+_KEPT = 30 * 24 * 3600
 # So many addresses may differ from the sources that are kept before these are kept anew: they are large.
 _MANY = 2000
 
@@ -244,6 +247,11 @@ class Memory:
         for path in self.directory.iterdir():
             if path.name not in kept:
                 path.unlink()
+        # Sources that are named no longer had addresses in them.
+        for other in self.directory.parent.iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - (other / "meta").stat().st_mtime > _KEPT:
+                    shutil.rmtree(other)
 
 
 def _step(before, after):

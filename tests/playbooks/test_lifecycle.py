@@ -241,3 +241,18 @@ def test_files_that_were_switched_but_never_taken_up_are_taken_up_by_the_next_ru
     assert result.rc == 0, result
     assert result.changed == ["Switch Postfix to its configuration"]
     assert banner() == "mx1.example.com ESMTP"
+
+
+def test_a_gateway_may_speak_ipv6_alone():
+    """And IPv4 again, without a trace of it."""
+    outside = {"host": "2001:db8:113::10", "source_address": "2001:db8:113::20"}
+    result = run(variables={"gateway_inet_protocols": "ipv6"})
+    assert result.rc == 0, result
+    record = STRANGER.converse(recipients=[BOB], **outside)
+    assert record.answer == "250 2.0.0"
+    assert mailboxes(record.message_id) == [BOB]
+    assert STRANGER.converse(sample="gtube", **outside).answer == "554 5.7.0"
+    assert STRANGER.converse(stop_after="connect").answer is None
+    result = run()
+    assert result.rc == 0, result
+    assert STRANGER.converse(recipients=[BOB]).answer == "250 2.0.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,3 +125,24 @@ def test_the_difference_names_keys():
     before = {"gone": "1", "same": "1", "other": "1", "b-gone": "1"}
     after = {"same": "1", "other": "2", "new": "1", "a-new": "1"}
     assert _tables.difference(before, after) == (["a-new", "new"], ["b-gone", "gone"], ["other"])
+
+
+# ---- cdb ---------------------------------------------------------------------------------------------------------
+
+
+def cdb(*records):
+    """A cdb file without its hash tables, which only lookups need."""
+    body = b"".join(struct.pack("<II", len(key), len(value)) + key + value for key, value in records)
+    return struct.pack("<512I", *[2048 + len(body), 0] * 256) + body
+
+
+@pytest.mark.parametrize("end", [b"", b"\0"])
+def test_a_cdb_file_is_read(tmp_path, end):
+    (tmp_path / "table.cdb").write_bytes(cdb((b"a@example.com" + end, b"OK" + end), (b"b@example.com" + end, b"x" + end), (b"a@example.com" + end, b"no" + end)))
+    assert _tables.read_cdb(tmp_path / "table.cdb") == {b"a@example.com": b"OK", b"b@example.com": b"x"}
+
+
+@pytest.mark.parametrize("content", [b"", b"short", cdb((b"a@example.com", b"OK"))[:-3], b"\xff" * 3000])
+def test_what_is_no_cdb_file_is_no_table(tmp_path, content):
+    (tmp_path / "table.cdb").write_bytes(content)
+    assert not _tables.read_cdb(tmp_path / "table.cdb")

@@ -35,7 +35,6 @@ type=${1%%:*}
 source=${1#*:}
 case $type in
 hash|btree) compiled=$source.db ;;
-cdb) compiled=$source.cdb ;;
 *) echo "$name: fatal: unsupported dictionary type: $type" >&2; exit 1 ;;
 esac
 if [ -e "$FAKE_POSTFIX/on-$mode" ]; then . "$FAKE_POSTFIX/on-$mode"; fi
@@ -164,7 +163,7 @@ def run(postfix, capfd):
 ENTRIES = {"example.com": "relay:[mail.inside.example.com]", "example.net": "relay:[mail.inside.example.com]:26"}
 
 
-@pytest.fixture(params=["lmdb", "hash", "cdb"])
+@pytest.fixture(params=["lmdb", "hash", "btree"])
 def kind(request, postfix):
     """For what holds for each type, however it is compiled."""
     postfix.kind = request.param
@@ -284,7 +283,7 @@ def test_aliases_in_lmdb_need_no_postalias(postfix, run):
     assert postfix.told == []
 
 
-@pytest.mark.parametrize(("type", "suffix"), [("hash", "db"), ("btree", "db"), ("cdb", "cdb")])
+@pytest.mark.parametrize(("type", "suffix"), [("hash", "db"), ("btree", "db")])
 def test_other_types_have_another_file(postfix, run, type, suffix):
     run(type=type)
     assert sorted(postfix.tree()) == ["transport", f"transport.{suffix}"]

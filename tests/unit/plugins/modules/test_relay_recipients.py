@@ -34,7 +34,6 @@ if [ "$1" = -s ]; then mode=show; shift; else mode=compile; fi
 source=${1#*:}
 case ${1%%:*} in
 hash|btree) compiled=$source.db ;;
-cdb) compiled=$source.cdb ;;
 *) echo "postmap: fatal: unsupported dictionary type" >&2; exit 1 ;;
 esac
 if [ "$mode" = show ]; then
@@ -191,7 +190,7 @@ def table(gateway, run):
     return gateway
 
 
-@pytest.fixture(params=["lmdb", "hash", "cdb"])
+@pytest.fixture(params=["lmdb", "hash", "btree"])
 def kind(request, gateway):
     gateway.kind = request.param
     return request.param

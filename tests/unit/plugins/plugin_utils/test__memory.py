@@ -8,6 +8,7 @@ import os
 import pathlib
 import stat
 import tempfile
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -391,6 +392,17 @@ def test_no_secret_is_remembered(tmp_path):
     for path in (tmp_path / "home").rglob("*"):
         assert "geheim" not in str(path)
         assert path.is_dir() or b"geheim" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(("days", "kept"), [(29, True), (31, False)])
+def test_what_nobody_used_for_a_month_is_forgotten(export, days, kept):
+    other = export.root / "home" / "other"
+    other.mkdir(parents=True)
+    (other / "meta").write_text("{}")
+    then = time.time() - days * 24 * 3600
+    os.utime(other / "meta", (then, then))
+    export.prepare(ABC)
+    assert other.exists() == kept
 
 
 # ---- whatever is edited ------------------------------------------------------------------------------------------
