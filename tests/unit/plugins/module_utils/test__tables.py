@@ -138,7 +138,8 @@ def cdb(*records):
 
 @pytest.mark.parametrize("end", [b"", b"\0"])
 def test_a_cdb_file_is_read(tmp_path, end):
-    (tmp_path / "table.cdb").write_bytes(cdb((b"a@example.com" + end, b"OK" + end), (b"b@example.com" + end, b"x" + end), (b"a@example.com" + end, b"no" + end)))
+    records = [(b"a@example.com", b"OK"), (b"b@example.com", b"x"), (b"a@example.com", b"no")]
+    (tmp_path / "table.cdb").write_bytes(cdb(*((key + end, value + end) for key, value in records)))
     assert _tables.read_cdb(tmp_path / "table.cdb") == {b"a@example.com": b"OK", b"b@example.com": b"x"}
 
 
