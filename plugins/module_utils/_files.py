@@ -175,7 +175,7 @@ def restore(files):
 def alone():
     """Wait until no other run of this collection switches anything on this host."""
     STATE_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(STATE_DIRECTORY / "lock", "w", encoding="ascii") as lock:
+    with open(STATE_DIRECTORY / "lock", "a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
