@@ -238,8 +238,9 @@ class Memory:
             stream.write(content)
             # Who reads it sees whether it is whole.
             stream.write(f"\n{len(content)}".encode())
-            stream.flush()
-            os.fsync(stream.fileno())
+            if name != "meta":
+                stream.flush()
+                os.fsync(stream.fileno())
         os.rename(aside, self.directory / name)
 
     def _forget(self, meta):
