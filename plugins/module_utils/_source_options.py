@@ -57,14 +57,31 @@ REQUIRED_BY = {
     "value_column": ["column"],
 }
 
-# What the action plugin has made of the sources.
-PREPARED = {
-    "type": "dict",
-    "apply_defaults": True,
-    "options": {
-        "wanted": {"type": "str"},
-        "base": {"type": "str"},
-        "change": {"type": "str", "no_log": True},
-        "content": {"type": "str", "no_log": True},
+# The options that every module has which is fed from sources.
+FED = {
+    "state": {"type": "str", "choices": ["exact", "present", "absent"], "default": "exact"},
+    "sources": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": SOURCE_OPTIONS,
+        "mutually_exclusive": MUTUALLY_EXCLUSIVE,
+        "required_one_of": REQUIRED_ONE_OF,
+        "required_by": REQUIRED_BY,
+    },
+    "on_invalid": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
+    "max_removed_percent": {"type": "float", "default": 10},
+    "max_removed_few": {"type": "int", "default": 10},
+    "allow_removals": {"type": "bool", "default": False},
+    # What the action plugin has made of the sources.
+    "prepared": {
+        "type": "dict",
+        "apply_defaults": True,
+        "options": {
+            "wanted": {"type": "str"},
+            "base": {"type": "str"},
+            "change": {"type": "str", "no_log": True},
+            "content": {"type": "str", "no_log": True},
+        },
     },
 }

@@ -331,25 +331,11 @@ def run(module, recipients):
 ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/postfix/relay_recipients"},
     "type": {"type": "str", "choices": ["lmdb", "hash", "btree", "cdb"], "default": "lmdb"},
-    "state": {"type": "str", "choices": ["exact", "present", "absent"], "default": "exact"},
     "domains": {"type": "list", "elements": "str", "required": True},
-    "sources": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": _source_options.SOURCE_OPTIONS,
-        "mutually_exclusive": _source_options.MUTUALLY_EXCLUSIVE,
-        "required_one_of": _source_options.REQUIRED_ONE_OF,
-        "required_by": _source_options.REQUIRED_BY,
-    },
-    "on_invalid": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
-    "max_removed_percent": {"type": "float", "default": 10},
-    "max_removed_few": {"type": "int", "default": 10},
-    "allow_removals": {"type": "bool", "default": False},
+    **_source_options.FED,
     "owner": {"type": "str"},
     "group": {"type": "str"},
     "mode": {"type": "str"},
-    "prepared": _source_options.PREPARED,
 }
 
 

@@ -138,23 +138,9 @@ HEADER = b"# Managed by Ansible (antispam.gateway). Changes made here are undone
 
 ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/amavis/sender_scores_sitewide"},
-    "state": {"type": "str", "choices": ["exact", "present", "absent"], "default": "exact"},
     "scores": {"type": "dict", "default": {}},
-    "sources": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": _source_options.SOURCE_OPTIONS,
-        "mutually_exclusive": _source_options.MUTUALLY_EXCLUSIVE,
-        "required_one_of": _source_options.REQUIRED_ONE_OF,
-        "required_by": _source_options.REQUIRED_BY,
-    },
-    "on_invalid": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
-    "max_removed_percent": {"type": "float", "default": 10},
-    "max_removed_few": {"type": "int", "default": 10},
-    "allow_removals": {"type": "bool", "default": False},
+    **_source_options.FED,
     "timeout": {"type": "int", "default": 180},
-    "prepared": _source_options.PREPARED,
 }
 
 
