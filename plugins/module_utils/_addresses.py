@@ -78,9 +78,7 @@ def local_part(text):
 
 def address(text, wildcard=False):
     """Return local@domain in canonical form; with wildcard, also @domain. The domain is fully qualified."""
-    local, at, name = str(text).rpartition("@")
-    if not at:
-        raise ValueError(f"'{text}' is not an address: it has no @")
+    local, name = _split(text)
     if wildcard and not local:
         return "@" + fqdn(name)
     try:
@@ -92,10 +90,20 @@ def address(text, wildcard=False):
     return result
 
 
+def _split(text):
+    local, at, name = str(text).rpartition("@")
+    if not at:
+        raise ValueError(f"'{text}' is not an address: it has no @")
+    # domain() would take it off.
+    if name != name.lstrip():
+        raise ValueError(f"'{text}' is not an address: it has white space or a control character after the @")
+    return local, name
+
+
 def recipient(text, wildcard=False):
     """Return an address as smtpd looks it up: as address() does, and a quoted local part (RFC 5321) with the fewest quotes."""
-    local, at, name = str(text).rpartition("@")
-    if not at or not local.startswith('"'):
+    local, name = _split(text)
+    if not local.startswith('"'):
         return address(text, wildcard)
     if not _QUOTED_STRING.match(local):
         raise ValueError(f"'{text}' is not an address: its quotes are not those of an RFC 5321 Quoted-string")

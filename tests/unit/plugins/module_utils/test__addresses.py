@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
 
 # Nothing is kept between runs: a failure prints how to reproduce it.
-quick = settings(max_examples=200, database=None, deadline=None)
+quick = settings(max_examples=200)
 
 labels = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,8}[A-Za-z0-9])?", fullmatch=True)
 domains = st.builds(lambda left, last: ".".join([*left, last]), st.lists(labels, min_size=1, max_size=4), st.from_regex("[A-Za-z]{2,6}", fullmatch=True))

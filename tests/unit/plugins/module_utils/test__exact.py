@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _exact
 
-many = settings(max_examples=300, database=None, deadline=None)
+many = settings(max_examples=300)
 
 local_parts = st.text(alphabet="ab.+#-=", min_size=1, max_size=4)
 addresses = st.builds(lambda local, name: f"{local}@{name}".encode(), local_parts, st.sampled_from(["x.example", "y.example"]))

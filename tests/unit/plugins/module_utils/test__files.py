@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _files
 
-quick = settings(max_examples=150, database=None, deadline=None)
+quick = settings(max_examples=150)
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 IDS = (os.getuid(), os.getgid())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _limits
 
-quick = settings(max_examples=300, database=None, deadline=None)
+quick = settings(max_examples=300)
 
 SIZE = 52428800
 SIZES = ("reinjection_size_limit", "queue_minfree", "unpack_quota", "clamd_stream_size", "clamd_scan_size")

@@ -95,7 +95,7 @@ def test_a_map_that_is_too_small_is_made_larger(table, monkeypatch):
     assert _lmdb.read(table) == OLD | dict(added)
 
 
-@settings(max_examples=60, database=None, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.binary(min_size=1, max_size=_lmdb.MAX_KEY), st.binary(max_size=3000), max_size=30), st.data())
 def test_whatever_is_written_and_changed_is_read(entries, data):
     with tempfile.TemporaryDirectory() as directory:

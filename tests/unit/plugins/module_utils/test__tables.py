@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _tables
 
-quick = settings(max_examples=300, database=None, deadline=None)
+quick = settings(max_examples=300)
 
 anything = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
 

@@ -586,7 +586,7 @@ users = st.sampled_from([f"user{number}@{name}" for number in range(6) for name 
 contents = st.dictionaries(users, st.sampled_from(["OK", "OK", "x"]), max_size=12)
 
 
-@settings(max_examples=60, database=None, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents, contents, st.sampled_from(["exact", "present", "absent"]), st.booleans(), st.booleans(), st.sampled_from(["lmdb", "hash"]))
 def test_check_mode_is_what_a_run_then_does(gateway, run, before, after, state, allowed, by_change, kind):
     with tempfile.TemporaryDirectory() as root:

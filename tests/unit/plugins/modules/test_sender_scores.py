@@ -263,7 +263,7 @@ def test_a_file_that_cannot_be_written_is_one_clear_error(table, run, monkeypatc
 some = st.dictionaries(st.sampled_from([f"u{number}@example.org" for number in range(8)] + ["@", "."]), st.sampled_from([1, -2.5]), max_size=8)
 
 
-@settings(max_examples=25, database=None, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(some, some, st.sampled_from(["exact", "present", "absent"]))
 def test_check_mode_is_what_a_run_then_does(amavis, run, before, after, state):
     counts(run(before, allow_removals=True))

@@ -13,8 +13,8 @@ from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical
 from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import Records
 
-many = settings(max_examples=500, database=None, deadline=None)
-few = settings(max_examples=150, database=None, deadline=None)
+many = settings(max_examples=500)
+few = settings(max_examples=150)
 
 DOMAINS = ["example.com", "example.net", "xn--bcher-kva.example"]
 
@@ -163,6 +163,7 @@ def slow_and_obvious(text, domains):
 @example(["a@example.com "], [])
 @example(["\ufeffa@example.com"], [])
 @example(["a@example.com\nb@example.com"], [])
+@example(["a@ example.com", "a@\u00a0example.com"], [])
 def test_a_mixture_of_addresses_is_what_looking_at_each_makes_of_it(first, second):
     expected = [slow_and_obvious(text, DOMAINS) for text in (*first, *second)]
     found = _canonical.content_of([reading(first), reading(second)], DOMAINS, "skip")

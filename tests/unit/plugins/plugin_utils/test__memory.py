@@ -414,7 +414,7 @@ lines = st.one_of(
 texts = st.builds(lambda found, end: "\n".join(found) + end, st.lists(lines, max_size=8), st.sampled_from(["\n", ""]))
 
 
-@settings(max_examples=150, database=None, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(texts, texts), min_size=2, max_size=6), st.sampled_from(["fail", "skip"]))
 def test_whatever_is_edited_a_change_that_is_offered_makes_the_new_content_of_the_old(states, on_invalid):
     with tempfile.TemporaryDirectory() as root:

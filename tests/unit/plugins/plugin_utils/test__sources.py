@@ -27,7 +27,7 @@ from ansible_collections.antispam.gateway.plugins.plugin_utils import _sources
 from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import Source, SourceError
 
 # Nothing is kept between runs: a failure prints how to reproduce it.
-quick = settings(max_examples=200, database=None, deadline=None)
+quick = settings(max_examples=200)
 
 SECRET = "correct horse"
 
