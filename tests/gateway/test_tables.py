@@ -8,7 +8,7 @@ import sysconfig
 
 import pytest
 from _faults import FRONT, kept, wait_for_answer
-from _network import CHECKOUT, GATEWAY, ssh
+from _network import CHECKOUT, GATEWAY, debian, ssh
 
 FILES = CHECKOUT / "tests" / "gateway" / "files"
 TRIAL, PORT = "/root/tables", 2525
@@ -85,5 +85,11 @@ def test_recipients_are_never_answered_wrong_while_their_table_is_written(gatewa
     assert found["wrong"] == []
     assert found["closed"] == 0
     assert found["asked"] > 1000 and found["sessions"] > 10
-    held = gateway.check_output(f"postmap -s {kind}:{TRIAL}/tables/{kind} | cut -f 1 | LC_ALL=C sort")
+    table = f"{kind}:{TRIAL}/tables/{kind}"
+    if kind == "cdb" and debian() == 12:
+        # Its Postfix cannot list such a table.
+        keys = "\n".join([wanted, *CASES["never"], *CASES["sometimes"]])
+        held = gateway.check_output("printf '%%s\n' %s | sort -u | postmap -q - %s | cut -f 1 | LC_ALL=C sort", keys, table)
+    else:
+        held = gateway.check_output("postmap -s %s | cut -f 1 | LC_ALL=C sort", table)
     assert held == wanted
