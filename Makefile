@@ -65,6 +65,10 @@ test-playbooks: stage venv-ldap ## runs of the playbook against the gateway of "
 bench: stage ## relay_recipients beside copy and postmap, against the gateway of "make demo"
 	@python3 tools/bench/recipients.py
 
+.PHONY: bench-flood
+bench-flood: venv ## clean mail under a flood of zombies, beside the recipe as published, against the gateway of "make demo"
+	@python3 tools/bench/flood.py
+
 .PHONY: test-rows
 test-rows: stage ## list the rows of the recipe, each with the tests that hold it
 	@pytest tests/gateway tests/playbooks --collect-only -q --rows | grep -P '^[SDT][0-9]+\t'

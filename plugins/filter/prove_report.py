@@ -17,6 +17,8 @@ options:
         in any case of letters).
       - C(not_applicable) in an item is the reason why its conversation was skipped.
       - C(trusted_may) in an item says that a trusted client is accepted where others get what was promised.
+      - C(known_may) in an item says so of a client that the front door did not test, because it is trusted or has passed before.
+        A test shows in a greeting of more than one line.
     type: list
     elements: dict
     required: true
@@ -81,6 +83,8 @@ def _row(case, result, trusted):
         return dict(row, verdict="ok")
     if case.get("trusted_may") and result["verdict"] == "accepted" and _is_trusted(result["local_address"], trusted):
         return dict(row, verdict="not applicable", answer=f"{row['answer']} (trusted: {result['local_address']} may)")
+    if case.get("known_may") and result["verdict"] == "accepted" and result["replies"][0]["lines"][0][3:4] != "-":
+        return dict(row, verdict="not applicable", answer=f"{row['answer']} (known: {result['local_address']} was not tested again)")
     return row
 
 

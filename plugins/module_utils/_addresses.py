@@ -40,7 +40,7 @@ def domain(text):
             same = name.encode("ascii").decode("idna") == str(text).strip().lower()
         except UnicodeError as error:
             raise ValueError(f"'{text}' is not a domain name: {error}") from error
-        if _is_address(name):
+        if is_ip(name):
             raise ValueError(f"'{text}' is an IP address where a domain name belongs")
         if not same:
             # IDNA 2003, which Python has, makes strasse.de of straße.de: somebody else's domain.
@@ -120,22 +120,34 @@ def recipient(text, wildcard=False):
 
 def network(text):
     """Return a network in CIDR notation without host bits (D2: 127.0.0.1/8 defers all mail)."""
+    found = client_network(text, "which makes Postfix answer 451 to everybody")
+    local = found.version == 6 and found.subnet_of(UNIQUE_LOCAL)
+    if found.prefixlen < SHORTEST_PREFIX[found.version] and not local:
+        raise ValueError(f"'{text}' is so large a part of the internet that the gateway would be an open relay")
+    return found
+
+
+def client_network(text, consequence="which makes Postfix ignore it"):
+    """Return a network of any size in CIDR notation without host bits, whose consequence is said."""
     if "%" in str(text):
-        raise ValueError(f"'{text}' names an interface, which mynetworks cannot: write the network alone")
+        raise ValueError(f"'{text}' names an interface, which no table of networks can: write the network alone")
     try:
-        found = ipaddress.ip_network(str(text).strip())
+        return ipaddress.ip_network(str(text).strip())
     except ValueError:
-        found = None
-    if found is not None:
-        local = found.version == 6 and found.subnet_of(UNIQUE_LOCAL)
-        if found.prefixlen < SHORTEST_PREFIX[found.version] and not local:
-            raise ValueError(f"'{text}' is so large a part of the internet that the gateway would be an open relay")
-        return found
+        pass
     try:
         meant = ipaddress.ip_network(str(text).strip(), strict=False)
     except ValueError as error:
         raise ValueError(f"'{text}' is not a network: write it like 192.0.2.0/24 or 2001:db8::/32") from error
-    raise ValueError(f"'{text}' has host bits set, which makes Postfix answer 451 to everybody: write {meant}")
+    raise ValueError(f"'{text}' has host bits set, {consequence}: write {meant}")
+
+
+def ip(text):
+    """Return an IP address in its canonical form."""
+    try:
+        return str(ipaddress.ip_address(str(text).strip()))
+    except ValueError as error:
+        raise ValueError(f"'{text}' is not an IP address: write it like 192.0.2.53 or 2001:db8::53") from error
 
 
 def postfix_network(net):
@@ -154,11 +166,11 @@ def next_hop(text):
     if not 0 < port < 65536:
         raise ValueError(f"'{text}' has no valid port: write a number from 1 to 65535")
     if match["literal"] is None:
-        if _is_address(match["name"]):
+        if is_ip(match["name"]):
             raise ValueError(f"'{text}' is an address without brackets, which Postfix would look up as a name: write [{match['name']}]")
         return domain(match["name"]), port, False
     host = match["literal"].lower().removeprefix("ipv6:")
-    if _is_address(host):
+    if is_ip(host):
         return str(ipaddress.ip_address(host)), port, True
     return domain(match["literal"]), port, True
 
@@ -168,7 +180,8 @@ def write_next_hop(host, port, bracketed):
     return (f"[{host}]" if bracketed else host) + ("" if port == 25 else f":{port}")
 
 
-def _is_address(text):
+def is_ip(text):
+    """Return whether a text is an IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

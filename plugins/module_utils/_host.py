@@ -26,6 +26,12 @@ OTHER_MTAS = (
 )
 CONNECT_TIMEOUT = 3
 _LISTEN = "0A"
+# 127.0.0.1, 0.0.0.0, ::1, :: and the first two mapped to IPv6, as proc_net(5) writes them, in either byte order.
+_LOOPBACK = (
+    *("0100007F", "7F000001", "00000000"),
+    *("0" * 24 + "01000000", "0" * 31 + "1", "0" * 32),
+    *("0" * 16 + mapped + address for mapped in ("FFFF0000", "0000FFFF") for address in ("0100007F", "7F000001", "00000000")),
+)
 UNKNOWN = "an unknown process"
 
 
@@ -71,8 +77,11 @@ def installed(packages, status="/var/lib/dpkg/status"):
     return found
 
 
-def listeners(port):
-    """Return the names of the processes that listen on a TCP port; {UNKNOWN} where /proc does not tell."""
+def listeners(port, loopback_only=False):
+    """Return the names of the processes that listen on a TCP port; {UNKNOWN} where /proc does not tell.
+
+    With loopback_only, those that would be in the way of a listener on 127.0.0.1 or ::1.
+    """
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -81,7 +90,8 @@ def listeners(port):
             continue
         for row in rows:
             fields = row.split()
-            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+            address, _colon, number = fields[1].rpartition(":")
+            if fields[3] == _LISTEN and int(number, 16) == port and (not loopback_only or address in _LOOPBACK):
                 inodes.add(f"socket:[{fields[9]}]")
     if not inodes:
         return set()

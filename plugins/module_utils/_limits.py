@@ -19,6 +19,10 @@ CLAMD_OFFICIAL_MIB = 1300
 CLAMD_CUSTOM_MIB = 100
 # Debian, Postfix and the page cache that keeps them quick.
 SYSTEM_MIB = 300
+# One smtpd that waits for its client or for a worker.
+SMTPD_MIB = 2
+# Clients that may be connected and send nothing. Each takes an smtpd process, none a worker.
+IDLE_CLIENTS = 100
 # RFC 5321 section 4.5.3.2.6: how long a client waits for the reply to the end of DATA.
 CLIENT_TIMEOUT = 600
 # What amavis, clamd and SpamAssassin add to a message's headers stays below this.
@@ -44,12 +48,21 @@ def derive(cpus, memory, message_size_limit, official_databases, overrides):
     room = max((memory - SYSTEM_MIB - clamd) // WORKER_MIB, 0)
     # Two or three workers a CPU is where throughput stops growing; 20 is the recipe's.
     workers = limit("workers", max(2, min(20, math.ceil(cpus * 2.5), room)))
-    smtpd = limit("smtpd_processes", workers * 4)
-    limit("connections_per_client", max(1, workers // 2))
-
     scan = limit("scan_deadline", 60)
     child = limit("child_timeout", 120)
     proxy = limit("proxy_timeout", 300)
+    # Who waits longer for a worker than proxy_timeout is asked to come back.
+    usual = limit("usual_scan", 5)
+    spare = (memory - SYSTEM_MIB - clamd - workers * WORKER_MIB) // SMTPD_MIB
+    in_time = workers * max((proxy - 1) // max(usual, 1), 1)
+    smtpd = limit("smtpd_processes", min(max(workers * 4, min(workers * 4 + IDLE_CLIENTS, spare)), in_time))
+    # postscreen keeps them all in one process. What it costs is a file descriptor a client and one a question it asks.
+    limit("postscreen_clients", 20 * smtpd)
+    limit("connections_per_client", max(1, workers // 2))
+    # Half of what the workers get done with two messages a second each.
+    limit("connections_per_minute", 60 * workers)
+    limit("messages_per_minute", 60 * workers)
+    limit("recipients_per_minute", 600 * workers)
 
     inner = limit("reinjection_size_limit", message_size_limit + HEADER_HEADROOM)
     unpacked = limit("unpack_quota", 10 * message_size_limit)
@@ -60,11 +73,11 @@ def derive(cpus, memory, message_size_limit, official_databases, overrides):
     limit("clamd_stream_size", max(inner, unpacked))
     limit("clamd_scan_size", max(4 * message_size_limit, 100 * MIB))
 
-    _check(limits, clamd, scan, child, proxy, smtpd, workers)
+    _check(limits, clamd, scan, child, proxy, usual, smtpd, workers)
     return limits
 
 
-def _check(limits, clamd, scan, child, proxy, smtpd, workers):
+def _check(limits, clamd, scan, child, proxy, usual, smtpd, workers):
     problems = []
 
     def need(holds, text):
@@ -72,7 +85,9 @@ def _check(limits, clamd, scan, child, proxy, smtpd, workers):
             problems.append(text)
 
     for name, value in limits.items():
-        if not isinstance(value, bool):
+        if name.endswith("_per_minute"):
+            need(value >= 0, f"{name} is {value}: it must be above 0, or 0 for no limit")
+        elif not isinstance(value, bool):
             need(value > 0, f"{name} is {value}: it must be above 0")
     if problems:
         raise Contradiction("; ".join(problems))
@@ -83,14 +98,19 @@ def _check(limits, clamd, scan, child, proxy, smtpd, workers):
         f"memory: {SYSTEM_MIB} MiB for the system + {clamd} MiB for clamd + {workers} workers x {WORKER_MIB} MiB"
         f" = {total} MiB, but the host has {limits['memory_mib']} MiB",
     )
+    need(usual <= scan, f"usual_scan {usual} s must not be above scan_deadline {scan} s, where a scan is ended")
     need(scan < child, f"scan_deadline {scan} s must be below child_timeout {child} s, or amavis ends a scan before its own deadline")
     need(child < proxy, f"child_timeout {child} s must be below proxy_timeout {proxy} s, or a client gets 451 for a message that is delivered")
     need(proxy < CLIENT_TIMEOUT, f"proxy_timeout {proxy} s must be below the {CLIENT_TIMEOUT} s that a client waits (RFC 5321 4.5.3.2.6)")
     rounds = math.ceil(smtpd / workers)
     need(
-        rounds * scan < proxy,
-        f"worst wait: smtpd_processes {smtpd} / workers {workers} = {rounds} rounds x scan_deadline {scan} s = {rounds * scan} s,"
+        rounds * usual < proxy,
+        f"worst wait: smtpd_processes {smtpd} / workers {workers} = {rounds} rounds x usual_scan {usual} s = {rounds * usual} s,"
         f" which must be below proxy_timeout {proxy} s",
+    )
+    need(
+        limits["postscreen_clients"] >= smtpd,
+        f"postscreen_clients {limits['postscreen_clients']} must not be below smtpd_processes {smtpd}: clients would be turned away while there is room",
     )
     per_client = limits["connections_per_client"]
     need(

@@ -32,7 +32,7 @@ def unknown_variables(names, known, prefixes):
 class Site:
     """A validated site. `problems` holds one sentence for each mistake; the rest is only whole without any."""
 
-    def __init__(self, hostname, domains, recipients, postmaster, trusted_networks=(), aliases=None, sender_scores=None, sourced=()):
+    def __init__(self, hostname, domains, recipients, postmaster, trusted_networks=(), aliases=None, sender_scores=None, sourced=(), allowed=(), denied=()):
         self.problems = []
         self.next_hops = []  # (variable, host, port, bracketed)
         self.hostname = self._take("gateway_hostname", _addresses.fqdn, hostname)
@@ -44,6 +44,8 @@ class Site:
         self.postmaster = self._take("gateway_postmaster", _addresses.address, postmaster)
         self.aliases = self._aliases(aliases or {})
         self.sender_scores = self._scores(sender_scores or {})
+        # {network: what becomes of its hosts}
+        self.clients = self._clients(allowed, denied)
         self._cross_check()
 
     def _take(self, variable, parse, text):
@@ -91,6 +93,14 @@ class Site:
             for name in sorted(found - self.domains.keys()):
                 self.problems.append(f"{variable}: {name} is not in gateway_domains; add the domain or remove it from the source")
             result |= found if names else self.domains.keys()
+        return result
+
+    def _clients(self, allowed, denied):
+        result = {}
+        for variable, networks, action in (("gateway_client_allowlist", allowed, "permit"), ("gateway_client_denylist", denied, "reject")):
+            for net in self._each(variable, _addresses.client_network, networks):
+                if result.setdefault(net, action) != action:
+                    self.problems.append(f"{variable}: {net} is in gateway_client_allowlist as well; keep one of them")
         return result
 
     def _aliases(self, entries):
@@ -154,6 +164,13 @@ class Site:
             self.problems.append(f"gateway_recipients: {name} is not in gateway_domains, but {those}; add the domain or remove {them}")
 
     # What the roles derive. Postfix tables are dictionaries of key to value.
+
+    def next_hop_names(self):
+        return sorted({host for _variable, host, _port, _bracketed in self.next_hops if not _addresses.is_ip(host)})
+
+    def client_access(self):
+        """Return pairs of network and action for a table in which the first match counts, as cidr_table(5) has it."""
+        return [[str(net), action] for net, action in sorted(self.clients.items(), key=lambda pair: (-pair[0].prefixlen, str(pair[0])))]
 
     def relay_domains(self):
         return {name: "OK" for name in self.domains}

@@ -202,6 +202,10 @@ class _Wire:
             match = _REPLY_LINE.fullmatch(line)
             if not match or sum(map(len, lines)) > _MAX_REPLY_BYTES:
                 raise _NoSMTP(f"it does not speak SMTP: it answered {line[:80]!r}")
+            if lines and line[:3] != lines[0][:3]:
+                # postscreen(8) does not finish its greeting when the client talks into it.
+                self._buffer = line.encode("utf-8") + b"\r\n" + self._buffer
+                return lines
             lines.append(line)
             if match.group(2) != "-":
                 return lines
@@ -220,6 +224,7 @@ class Conversation:
 
     ``stop_after`` ends the conversation politely after that step; ``data`` is the whole of it. ``timeout`` (seconds)
     is the limit of the whole conversation. ``content`` (str or bytes, header and body) takes the place of the sample.
+    ``early`` sends EHLO before the server has greeted, as clients do that do not listen.
 
     ``script`` takes the place of the dialogue after the connection, for what no honest client would do. It is a list
     of texts to send as they are (``""`` sends nothing: the greeting comes by itself); after each, one reply is
@@ -230,7 +235,7 @@ class Conversation:
 
     def __init__(self, host, port=25, source_address=None, helo=None, sender="", recipients=(), tls="may",
                  validate_certs=False, ca_path=None, sample=None, content=None, subject=None, headers=None, size=None,
-                 timeout=300, stop_after="data", script=None):
+                 timeout=300, stop_after="data", script=None, early=False):
         self.host = host
         self.port = port
         self.source_address = source_address
@@ -248,6 +253,7 @@ class Conversation:
         self.timeout = timeout
         self.stop_after = stop_after
         self.script = script
+        self.early = early
 
         self.wire = _Wire(timeout)
         self.extensions = {}
@@ -302,6 +308,10 @@ class Conversation:
                 raise SmtpError(f"{name} is {value!r}, it must be one of {', '.join(choices)}")
         if not 0 < self.port < 65536:
             raise SmtpError(f"port is {self.port}, it must be from 1 to 65535")
+        if self.early and self.tls != "never":
+            raise SmtpError("early is for a conversation without TLS: set tls to never")
+        if self.early and self.stop_after == "connect":
+            raise SmtpError("early sends EHLO: set stop_after to helo or a later step")
         if self.timeout <= 0:
             raise SmtpError(f"timeout is {self.timeout}, it must be more than 0 seconds")
         if self.script is None and self.stop_after in ("rcpt", "data") and not self.recipients:
@@ -312,6 +322,8 @@ class Conversation:
                 raise SmtpError(f"{name}: {word!r} cannot be sent in an SMTP command: use printable ASCII without < and >")
 
     def _dialogue(self):
+        if self.early:
+            self.wire.send(b"EHLO " + self._name().encode("ascii") + b"\r\n")
         if not self._ask("connect") or self.stop_after == "connect":
             return
         if not self._say_hello():
@@ -365,7 +377,9 @@ class Conversation:
     def _ask(self, step, command="", wanted=2):
         """Send a command, note the reply; True if it begins with the wanted digit."""
         self.doing = command or step
-        if command:
+        if command and self.early and step == "helo":
+            self.early = False  # it was sent before
+        elif command:
             self.wire.send(command.encode("ascii") + b"\r\n")
         return self._note(step, command, time.monotonic())["code"] // 100 == wanted
 
@@ -394,16 +408,19 @@ class Conversation:
         return reply
 
     def _say_hello(self):
-        if not self.helo:
-            self.helo = self.record["helo"] = self._own_name()
         self.extensions = {}  # RFC 3207 4.2: what was offered before TLS counts no more
-        if self._ask("helo", "EHLO " + self.helo):
+        if self._ask("helo", "EHLO " + self._name()):
             lines = self.record["reply"]["text"].split("\n")[1:]
             self.record["extensions"] = lines
             self.extensions = {line.split(" ")[0].upper(): line for line in lines}
             return True
         # RFC 5321 3.2: a server may be too old for EHLO.
         return self.record["reply"]["code"] in (500, 502) and self._ask("helo", "HELO " + self.helo)
+
+    def _name(self):
+        if not self.helo:
+            self.helo = self.record["helo"] = self._own_name()
+        return self.helo
 
     def _own_name(self):
         name = socket.getfqdn()

@@ -47,6 +47,11 @@ options:
         description: Permissions in octal.
         type: str
         default: "0644"
+  secrets:
+    description: Texts in the files that no log and no diff may show. Use it where the rest of a file may be shown.
+    type: list
+    elements: str
+    default: []
   absent:
     description: Files of another time that go when the new configuration comes, and come back if it does not stay.
     type: list
@@ -361,6 +366,8 @@ def main():
                     "secret_content": {"type": "str", "no_log": True},
                 },
             },
+            # Ansible masks what is in here in everything that a module returns.
+            "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "absent": {"type": "list", "elements": "path", "default": []},
             "validate": {"type": "list", "elements": "list", "default": []},
             "reject_output": {"type": "str"},

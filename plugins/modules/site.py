@@ -62,6 +62,54 @@ options:
     description: Points that amavis adds for an envelope sender, a dictionary of key to number.
     type: dict
     default: {}
+  client_allowlist:
+    description: Networks in CIDR notation whose hosts are let in without the tests of the front door.
+    type: list
+    elements: str
+    default: []
+  client_denylist:
+    description: Networks in CIDR notation whose hosts are refused.
+    type: list
+    elements: str
+    default: []
+  dnsbl_lists:
+    description: DNS-based lists that clients are looked up in.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      domain:
+        description: The list's domain.
+        type: str
+        required: true
+      answers:
+        description: The answers that count, a filter of postscreen_dnsbl_sites.
+        type: str
+        default: 127.0.0.[2..254]
+      weight:
+        description: What the list adds to a client's score; below 0 it speaks in favour of the client.
+        type: int
+        default: 1
+      key:
+        description: The label before O(dnsbl_lists[].domain) that the list knows its customer by.
+        type: str
+      refuses_alone:
+        description: Whether the list may reach O(dnsbl_threshold) without another one.
+        type: bool
+        default: false
+  dnsbl_threshold:
+    description: The score from which a client is refused.
+    type: int
+    default: 3
+  own_resolver:
+    description: Whether the gateway gets a resolver of its own, which needs port 53 of the loopback interface.
+    type: bool
+    default: false
+  nameservers:
+    description: Addresses of the site's own resolvers, which must answer.
+    type: list
+    elements: str
+    default: []
   message_size_limit:
     description: Largest message the front listener takes, in bytes.
     type: int
@@ -79,6 +127,21 @@ options:
         type: int
       connections_per_client:
         description: Connections at once from one client.
+        type: int
+      postscreen_clients:
+        description: Clients that postscreen holds at once.
+        type: int
+      connections_per_minute:
+        description: Connections of one client in a minute; 0 for any number.
+        type: int
+      messages_per_minute:
+        description: Messages of one client in a minute; 0 for any number.
+        type: int
+      recipients_per_minute:
+        description: Recipients that one client names in a minute; 0 for any number.
+        type: int
+      usual_scan:
+        description: Seconds that a scan takes at most when nothing is wrong.
         type: int
       scan_deadline:
         description: Seconds for one scan of SpamAssassin.
@@ -205,6 +268,14 @@ site:
     sender_scores:
       description: amavis keys with their points.
       type: dict
+    client_access:
+      description: Networks with what becomes of their hosts (C(permit) or C(reject)), the longest prefixes first, as pairs.
+      type: list
+      elements: list
+    next_hop_names:
+      description: The next hops that have to be found in the DNS.
+      type: list
+      elements: str
     limits:
       description: The one set of limits.
       type: dict
@@ -216,12 +287,17 @@ import ssl
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _host, _limits, _site
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dns, _dnsbl, _host, _limits, _site
 
 LIMITS = (
     "workers",
     "smtpd_processes",
     "connections_per_client",
+    "postscreen_clients",
+    "connections_per_minute",
+    "messages_per_minute",
+    "recipients_per_minute",
+    "usual_scan",
     "scan_deadline",
     "child_timeout",
     "proxy_timeout",
@@ -257,6 +333,23 @@ def main():
             "trusted_networks": {"type": "list", "elements": "str", "default": []},
             "aliases": {"type": "dict", "default": {}},
             "sender_scores": {"type": "dict", "default": {}},
+            "client_allowlist": {"type": "list", "elements": "str", "default": []},
+            "client_denylist": {"type": "list", "elements": "str", "default": []},
+            "dnsbl_lists": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "domain": {"type": "str", "required": True},
+                    "answers": {"type": "str", "default": "127.0.0.[2..254]"},
+                    "weight": {"type": "int", "default": 1},
+                    "key": {"type": "str", "no_log": True},
+                    "refuses_alone": {"type": "bool", "default": False},
+                },
+            },
+            "dnsbl_threshold": {"type": "int", "default": 3},
+            "own_resolver": {"type": "bool", "default": False},
+            "nameservers": {"type": "list", "elements": "str", "default": []},
             "message_size_limit": {"type": "int", "default": 52428800},
             "limits": {
                 "type": "dict",
@@ -284,13 +377,19 @@ def main():
         options["aliases"],
         options["sender_scores"],
         options["sourced_domains"],
+        options["client_allowlist"],
+        options["client_denylist"],
     )
     problems += site.problems
     problems += platform_problems(options["accept_debian12"])
-    problems += host_problems(module)
+    problems += host_problems(module, options["own_resolver"])
+    problems += nameserver_problems(options["nameservers"])
     problems += certificate_problems(options["tls_certificate_file"], options["tls_key_file"])
-    found, warnings = next_hop_problems(site)
+    found, warnings = _dnsbl.check(options["dnsbl_lists"], options["dnsbl_threshold"])
     problems += found
+    found, more = next_hop_problems(site)
+    problems += found
+    warnings += more
     limits = {}
     try:
         limits = _limits.derive(_host.cpus(), _host.memory_mib(), options["message_size_limit"], options["official_databases"], options["limits"])
@@ -321,6 +420,8 @@ def main():
             },
             "relay_recipients": site.relay_recipients(),
             "sender_scores": site.sender_scores,
+            "client_access": site.client_access(),
+            "next_hop_names": site.next_hop_names(),
             "limits": limits,
         },
     )
@@ -339,7 +440,23 @@ def platform_problems(accept_debian12):
     return []
 
 
-def host_problems(module):
+def nameserver_problems(addresses):
+    problems = []
+    for index, address in enumerate(addresses):
+        variable = f"gateway_nameservers[{index}]"
+        try:
+            rcode, _addresses_found, _count = _dns.ask(_addresses.ip(address), ".", _dns.SOA)
+        except ValueError as error:
+            problems.append(f"{variable}: {error}")
+        except _dns.Unanswered as error:
+            problems.append(f"{variable}: {address} does not answer ({error}); correct the address, or let this host ask it")
+        else:
+            if rcode not in ("NOERROR", "NXDOMAIN"):
+                problems.append(f"{variable}: {address} answers {rcode}; let it serve this host as a resolver")
+    return problems
+
+
+def host_problems(module, own_resolver):
     problems = []
     others = _host.installed(_host.OTHER_MTAS)
     if others:
@@ -351,6 +468,12 @@ def host_problems(module):
         if names == {_host.UNKNOWN} and module.run_command(["systemctl", "--quiet", "is-active", *units])[0] == 0:
             continue
         problems.append(f"port {port} is taken by {', '.join(sorted(names))}; stop it or move it to another port")
+    names = _host.listeners(53, loopback_only=True) - {"unbound"} if own_resolver else set()
+    if names and not (names == {_host.UNKNOWN} and module.run_command(["systemctl", "--quiet", "is-active", "unbound.service"])[0] == 0):
+        problems.append(
+            f"port 53 of the loopback interface is taken by {', '.join(sorted(names))}; stop it,"
+            " or use it and set gateway_own_resolver: false or gateway_nameservers"
+        )
     return problems
 
 

@@ -32,6 +32,12 @@ options:
       - The name to greet the server with.
       - By default the fully qualified name of this machine, or its address in brackets if it has no such name.
     type: str
+  early:
+    description:
+      - Send EHLO before the server has greeted. A mail server never does that, so a front door such as postscreen(8) refuses who does.
+      - Needs O(tls=never), and O(stop_after=helo) or a later step.
+    type: bool
+    default: false
   sender:
     description: Envelope sender. The empty string is the null sender V(<>).
     type: str
@@ -295,6 +301,7 @@ def main():
             "port": {"type": "int", "default": 25},
             "source_address": {"type": "str"},
             "helo": {"type": "str"},
+            "early": {"type": "bool", "default": False},
             "sender": {"type": "str", "default": ""},
             "recipients": {"type": "list", "elements": "str", "default": []},
             "tls": {"type": "str", "choices": ["never", "may", "require"], "default": "may"},

@@ -5,8 +5,8 @@
 kept open: a command takes some 20 ms).
 
 Clients
-    Hosts that hold SMTP conversations with the gateway: ``STRANGER``, ``WRONG_REVERSE_NAME``, ``NO_REVERSE_NAME`` and
-    ``TRUSTED``. ``client.converse(...)`` takes the arguments of ``plugins/module_utils/_smtp.py`` and returns a
+    Hosts that hold SMTP conversations with the gateway: ``STRANGER``, ``WRONG_REVERSE_NAME``, ``NO_REVERSE_NAME``,
+    ``TRUSTED`` and each ``newcomer()``. ``client.converse(...)`` takes the arguments of ``plugins/module_utils/_smtp.py`` and returns a
     ``Record``::
 
         record = STRANGER.converse(recipients=["bob@example.com"], sample="gtube")
@@ -35,6 +35,7 @@ import email.policy
 import email.utils
 import functools
 import json
+import random
 import shlex
 import subprocess
 import tempfile
@@ -53,7 +54,7 @@ GATEWAY_ADDRESS = "203.0.113.10"  # from outside
 GATEWAY_INSIDE_ADDRESS = "198.51.100.10"
 ALICE, BOB, CAROL = "alice@example.com", "bob@example.com", "carol@example.com"
 POSTMASTER = ALICE  # gateway_postmaster of the test inventory
-UNITS = ("amavis*", "postfix*", "clamav*", "spamassassin*")
+UNITS = ("amavis*", "postfix*", "clamav*", "spamassassin*", "unbound*", "postgrey*")
 
 # --- Hosts ------------------------------------------------------------------------------------------------------------
 
@@ -230,6 +231,15 @@ class Client:
             if "error" in record and not may_break_off:
                 raise AssertionError(f"{record['error']}\n{record!r}")
         return records
+
+
+def newcomer(subnet=None, **about):
+    """A client with a reverse name that the gateway has not seen before.
+
+    Subnets 1 to 7 of 198.18.0.0/16 stand in lists: those of the zone example.org, and those of the inventory.
+    """
+    subnet = random.randint(64, 255) if subnet is None else subnet
+    return Client(**{"on": OUTSIDE, "source_address": f"198.18.{subnet}.{random.randint(1, 254)}", "helo": "client.example.org", **about})
 
 
 STRANGER = Client(OUTSIDE, "203.0.113.20", "mail.example.org")

@@ -72,6 +72,16 @@ MISTAKES = {
     "gateway_postmaster": "postmaster",
     "gateway_limits": {"workers": 200, "scan_deadline": 130, "child_timeout": 120, "proxy_timeout": 100},
     "gateway_tls_certificate_file": "/etc/ssl/no-such-file.pem",
+    "gateway_client_allowlist": ["203.0.113.7/26", "everybody", "192.0.2.0/24"],
+    "gateway_client_denylist": ["192.0.2.0/24"],
+    "gateway_dnsbl_lists": [
+        {"domain": "bl.example.org", "answers": "127.0.0", "weight": 3},
+        {"domain": "bl.example.org", "answers": "127.[0..255].[0..255].[0..255]"},
+        {"domain": "bl.example.org", "weight": 0},
+        {"domain": "bl", "weight": 1},
+    ],
+    "gateway_dnsbl_threshold": 0,
+    "gateway_nameservers": ["203.0.113.61", "resolver"],
 }
 
 
@@ -137,6 +147,20 @@ def _mistakes(network):
             id="deadlines: child and proxy",
             marks=pytest.mark.holds("D5"),
         ),
+        pytest.param("gateway_client_allowlist[0]: '203.0.113.7/26' has host bits set", id="allowlist: host bits"),
+        pytest.param("gateway_client_allowlist[1]: 'everybody' is not a network", id="allowlist: no network"),
+        pytest.param("gateway_client_denylist: 192.0.2.0/24 is in gateway_client_allowlist as well", id="in both lists"),
+        pytest.param("gateway_dnsbl_lists[0]: '127.0.0' is not a filter of answers", id="DNS list: filter"),
+        pytest.param(
+            "gateway_dnsbl_lists[1]: the filter '127.[0..255].[0..255].[0..255]' lets 127.255.255.0 count, which is no listing",
+            id="DNS list: filter that errors pass",
+            marks=pytest.mark.holds("T15"),
+        ),
+        pytest.param("gateway_dnsbl_lists[2]: bl.example.org has the weight 0", id="DNS list: weight"),
+        pytest.param("gateway_dnsbl_lists[3]: 'bl' is not fully qualified", id="DNS list: domain"),
+        pytest.param("gateway_dnsbl_threshold: 0 would refuse clients that no list names", id="DNS lists: threshold"),
+        pytest.param("gateway_nameservers[0]: 203.0.113.61 does not answer", id="resolver that does not answer"),
+        pytest.param("gateway_nameservers[1]: 'resolver' is not an IP address", id="resolver that is no address"),
         pytest.param("gateway_tls_certificate_file: /etc/ssl/no-such-file.pem cannot be read on the gateway", id="certificate that is not there"),
     ],
 )
@@ -146,8 +170,8 @@ def test_every_mistake_of_a_site_is_named_with_the_way_out(mistakes, words):
 
 @pytest.mark.holds("T1")
 def test_limits_that_contradict_each_other_are_refused_with_the_arithmetic():
-    said = refused({"gateway_limits": {"workers": 2, "smtpd_processes": 40, "connections_per_client": 2}})
-    assert "smtpd_processes 40 / workers 2 = 20 rounds x scan_deadline 60 s = 1200 s, which must be below proxy_timeout 300 s" in said
+    said = refused({"gateway_limits": {"workers": 2, "smtpd_processes": 120, "connections_per_client": 2}})
+    assert "smtpd_processes 120 / workers 2 = 60 rounds x usual_scan 5 s = 300 s, which must be below proxy_timeout 300 s" in said
     assert "connections_per_client 2 is more than half of the 2 workers" in said
 
 

@@ -8,6 +8,8 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.antispam.gateway.plugins.filter.prove_report import prove_report
 
 RELAY = {"what": "relay attempt", "promise": {"step": "rcpt", "code": 554, "enhanced_code": "5.7.1"}, "trusted_may": True}
+EARLY = {"what": "early talker", "promise": {"step": "rcpt", "code": 550, "enhanced_code": "5.5.1"}, "known_may": True}
+TESTED, NOT_TESTED = ["220-mx1.example.com ESMTP", "220 mx1.example.com ESMTP"], ["220 mx1.example.com ESMTP"]
 SPAM = {"what": "GTUBE (spam)", "promise": {"step": "end_of_data", "code": 554, "enhanced_code": "5.7.0", "text": "spam"}}
 
 
@@ -85,6 +87,53 @@ def test_a_trusted_client_with_another_refusal_is_not_ok(code):
 def test_only_a_row_that_says_so_excuses_a_trusted_client():
     report = prove_report([conversation(SPAM, 250, "2.0.0", local_address="198.51.100.25")], ["198.51.100.0/24"])
     assert report["not_ok"] == ["GTUBE (spam)"]
+
+
+def greeted(result, lines):
+    """Put the greeting before what was replied."""
+    greeting = {"step": "connect", "code": 220, "enhanced_code": None, "text": "", "lines": lines, "seconds": 6.0}
+    return {**result, "replies": [greeting, *result["replies"]]}
+
+
+def test_a_client_that_was_not_tested_may_talk_early():
+    report = prove_report([greeted(conversation(EARLY, 250, "2.1.5"), NOT_TESTED)])
+    assert report["not_ok"] == []
+    assert report["table"][2].startswith("not applicable")
+    assert report["table"][2].endswith("250 2.1.5 Ok (known: 203.0.113.20 was not tested again)")
+
+
+def test_a_client_that_was_tested_may_not_talk_early():
+    report = prove_report([greeted(conversation(EARLY, 250, "2.1.5"), TESTED)])
+    assert report["not_ok"] == ["early talker"]
+    assert report["table"][3].endswith("promised: 550 5.5.1 at RCPT")
+
+
+def test_a_greeting_that_was_not_finished_is_a_test():
+    assert prove_report([greeted(conversation(EARLY, 250, "2.1.5"), TESTED[:1])])["not_ok"] == ["early talker"]
+
+
+@pytest.mark.parametrize("lines", [TESTED, NOT_TESTED])
+def test_an_early_talker_that_is_refused_as_promised_is_ok(lines):
+    report = prove_report([greeted(conversation(EARLY, 550, "5.5.1", "Protocol error"), lines)])
+    assert report["not_ok"] == []
+    assert report["table"][2].startswith("ok ")
+
+
+@pytest.mark.parametrize(("code", "enhanced_code"), [(450, "4.3.2"), (550, "5.7.1"), (554, "5.5.1")])
+def test_another_refusal_of_a_client_that_was_not_tested_is_not_ok(code, enhanced_code):
+    assert prove_report([greeted(conversation(EARLY, code, enhanced_code), NOT_TESTED)])["not_ok"] == ["early talker"]
+
+
+def test_only_a_row_that_says_so_excuses_a_client_that_was_not_tested():
+    rows = [{**EARLY, "known_may": False}, {key: value for key, value in EARLY.items() if key != "known_may"}, RELAY]
+    report = prove_report([greeted(conversation(each, 250, "2.1.5"), NOT_TESTED) for each in rows])
+    assert report["not_ok"] == ["early talker", "early talker", "relay attempt"]
+
+
+def test_a_trusted_client_that_was_tested_is_not_excused():
+    """Trusted clients are not tested: this one did not pass for one."""
+    report = prove_report([greeted(conversation(EARLY, 250, "2.1.5", local_address="198.51.100.25"), TESTED)], ["198.51.100.0/24"])
+    assert report["not_ok"] == ["early talker"]
 
 
 def test_a_row_that_was_skipped():

@@ -253,6 +253,92 @@ def test_a_network_is_taken_or_refused_with_one_that_is_taken(address, data):
     assert network == ipaddress.ip_network((address, length), strict=False)
 
 
+# ---- networks of clients -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("0.0.0.0/0", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("128.0.0.0/1", "128.0.0.0/1"),
+        ("2000::/3", "2000::/3"),
+        ("192.0.2.25", "192.0.2.25/32"),
+        (" 198.51.100.0/255.255.255.0 ", "198.51.100.0/24"),
+        ("2001:DB8:0::25", "2001:db8::25/128"),
+    ],
+)
+def test_a_network_of_clients_may_have_any_size(text, canonical):
+    assert str(_addresses.client_network(text)) == canonical
+
+
+@pytest.mark.parametrize(("text", "meant"), [("192.0.2.25/24", "192.0.2.0/24"), ("2001:db8::1/64", "2001:db8::/64"), ("192.0.2.25/0", "0.0.0.0/0")])
+def test_a_network_of_clients_with_host_bits_is_refused_with_what_was_meant(text, meant):
+    assert refused(_addresses.client_network, text).endswith(f"write {meant}")
+
+
+@pytest.mark.parametrize("text", ["", "192.0.2.0/33", "192.0.2", "[2001:db8::]/32", "example.com", "192.0.2.1-192.0.2.9", "192.0.2.0/24 reject", "3221225985"])
+def test_what_is_no_network_of_clients_is_refused(text):
+    refused(_addresses.client_network, text, "192.0.2.0/24")
+
+
+@pytest.mark.parametrize("text", ["fe80::%eth0/64", "fe80::1%eth0"])
+def test_a_network_of_clients_of_one_interface_is_refused(text):
+    refused(_addresses.client_network, text, "interface")
+
+
+@quick
+@given(st.ip_addresses(), st.data())
+def test_every_network_that_is_trusted_may_be_one_of_clients(address, data):
+    length = data.draw(st.integers(0, address.max_prefixlen))
+    net = ipaddress.ip_network((address, length), strict=False)
+    assert _addresses.client_network(str(net)) == net
+    try:
+        assert _addresses.network(str(net)) == net
+    except ValueError:
+        assert length < {4: 8, 6: 16}[address.version]
+
+
+# ---- addresses of hosts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("192.0.2.53", "192.0.2.53"),
+        (" 192.0.2.53\n", "192.0.2.53"),
+        ("2001:DB8:0:0::53", "2001:db8::53"),
+        ("::1", "::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+    ],
+)
+def test_an_ip_address_has_one_spelling(text, canonical):
+    assert _addresses.ip(text) == canonical
+    assert _addresses.ip(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ns.example.com", "192.0.2", "192.0.2.256", "192.0.2.053", "192.0.2.53/32", "192.0.2.53:53", "[2001:db8::53]", "2001:db8::53/128", "3221225985"],
+)
+def test_what_is_no_ip_address_is_refused(text):
+    refused(_addresses.ip, text, "is not an IP address", "192.0.2.53 or 2001:db8::53")
+    assert not _addresses.is_ip(text)
+
+
+@pytest.mark.parametrize("text", ["192.0.2.53", "0.0.0.0", "2001:db8::53", "2001:DB8::53", "::", "::ffff:192.0.2.53"])
+def test_an_ip_address_is_one(text):
+    assert _addresses.is_ip(text)
+
+
+@quick
+@given(st.ip_addresses())
+def test_an_ip_address_is_read_however_it_is_written(address):
+    for text in (str(address), address.exploded, address.exploded.upper()):
+        assert _addresses.ip(text) == str(address)
+        assert _addresses.is_ip(text)
+
+
 # ---- next hops ---------------------------------------------------------------------------------------------------
 
 

@@ -112,6 +112,61 @@ def test_the_process_on_a_port_is_named(host, table, address):
     assert _host.listeners(25) == {"exim4"}
 
 
+LOOPBACK = {
+    "127.0.0.1": "0100007F",
+    "127.0.0.1, big-endian": "7F000001",
+    "0.0.0.0": "00000000",
+    "::1": "00000000000000000000000001000000",
+    "::1, big-endian": "00000000000000000000000000000001",
+    "::": "00000000000000000000000000000000",
+}
+ELSEWHERE = {
+    "127.0.0.53": "3500007F",
+    "127.0.0.54": "3600007F",
+    "192.0.2.53": "350200C0",
+    "127.0.0.53, big-endian": "7F000035",
+    "2001:db8::53": "B80D0120000000000000000035000000",
+    "::ffff:192.0.2.53": "0000000000000000FFFF0000350200C0",
+}
+
+
+@pytest.mark.parametrize("address", LOOPBACK.values(), ids=LOOPBACK.keys())
+def test_who_would_be_in_the_way_on_the_loopback_interface_is_named(host, address):
+    host("/proc/net/" + ("tcp" if len(address) == 8 else "tcp6"), TABLE + row(address, 53) + row(address, 54, inode=999))
+    process(host, 50, "sshd", 999)
+    process(host, 60, "named", 1000)
+    assert _host.listeners(53, loopback_only=True) == _host.listeners(53) == {"named"}
+
+
+@pytest.mark.parametrize("address", ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_who_listens_elsewhere_is_not_in_the_way_on_the_loopback_interface(host, address):
+    host("/proc/net/" + ("tcp" if len(address) == 8 else "tcp6"), TABLE + row(address, 53))
+    process(host, 60, "systemd-resolve", 1000)
+    assert _host.listeners(53, loopback_only=True) == set()
+    assert _host.listeners(53) == {"systemd-resolve"}
+
+
+@pytest.mark.parametrize("address", ["0000000000000000FFFF00000100007F", "0000000000000000FFFF000000000000"], ids=["::ffff:127.0.0.1", "::ffff:0.0.0.0"])
+def test_who_listens_on_the_loopback_interface_with_an_ipv6_socket_is_in_the_way(host, address):
+    host("/proc/net/tcp6", TABLE + row(address, 53))
+    process(host, 60, "java", 1000)
+    assert _host.listeners(53, loopback_only=True) == {"java"}
+
+
+def test_only_those_that_are_in_the_way_on_the_loopback_interface_are_named(host):
+    host("/proc/net/tcp", TABLE + row("3500007F", 53) + row("0100007F", 53, inode=1001) + row("0100007F", 53, state="01", inode=1002))
+    for pid, (name, inode) in enumerate([("systemd-resolve", 1000), ("dnsmasq", 1001), ("dig", 1002)], 60):
+        process(host, pid, name, inode)
+    assert _host.listeners(53, loopback_only=True) == {"dnsmasq"}
+
+
+@pytest.mark.parametrize(("address", "in_the_way"), [("127.0.0.1", True), ("0.0.0.0", True), ("127.0.0.53", False)])
+def test_a_listener_of_this_process_is_in_the_way_where_it_is(address, in_the_way):
+    """In the real tables: the kernel writes addresses as it does on this machine."""
+    with socket.create_server((address, 0)) as server:
+        assert bool(_host.listeners(server.getsockname()[1], loopback_only=True)) == in_the_way
+
+
 def test_a_connection_is_no_listener(host):
     host("/proc/net/tcp", TABLE + row("0100007F", 25, state="01") + row("0100007F", 25, state="06"))
     process(host, 60, "smtp", 1000)

@@ -36,7 +36,10 @@ def assert_consistent(limits):
     clamd *= 1 + limits["clamd_concurrent_reload"]
     assert _limits.SYSTEM_MIB + clamd + _limits.WORKER_MIB * workers <= limits["memory_mib"]
     assert limits["scan_deadline"] < limits["child_timeout"] < limits["proxy_timeout"] < 600
-    assert math.ceil(smtpd / workers) * limits["scan_deadline"] < limits["proxy_timeout"]
+    assert math.ceil(smtpd / workers) * limits["usual_scan"] < limits["proxy_timeout"]
+    assert limits["usual_scan"] <= limits["scan_deadline"]
+    assert limits["postscreen_clients"] >= smtpd
+    assert all(limits[name] >= 0 for name in ("connections_per_minute", "messages_per_minute", "recipients_per_minute"))
     assert 1 <= limits["connections_per_client"] <= max(1, workers / 2)
     assert limits["message_size_limit"] < limits["reinjection_size_limit"]
     assert limits["queue_minfree"] >= 1.5 * limits["reinjection_size_limit"]
@@ -79,8 +82,21 @@ def test_memory_is_enough_to_the_mebibyte():
 def test_workers_follow_the_cpus_up_to_twenty(cpus, workers):
     limits = derive(cpus=cpus)
     assert limits["workers"] == workers
-    assert limits["smtpd_processes"] == 4 * workers
+    assert limits["smtpd_processes"] == 4 * workers + 100
     assert limits["connections_per_client"] == workers // 2
+    assert limits["messages_per_minute"] == 60 * workers
+
+
+def test_clients_that_send_nothing_are_held_as_far_as_the_memory_goes():
+    memory = 300 + 2 * 1300 + 20 * 150
+    assert derive(memory=memory + 360)["smtpd_processes"] == 180
+    assert derive(memory=memory + 200)["smtpd_processes"] == 100
+    assert derive(memory=memory)["smtpd_processes"] == 80
+
+
+def test_no_more_smtpd_than_get_their_turn_before_the_proxy_times_out():
+    assert derive({"workers": 1})["smtpd_processes"] == 59
+    assert derive({"workers": 1, "usual_scan": 20})["smtpd_processes"] == 14
 
 
 def test_workers_follow_the_memory_where_it_is_scarce():
@@ -113,7 +129,7 @@ def test_sizes_follow_the_message_size_as_the_role_says():
 
 def test_a_given_limit_is_taken_and_the_others_follow_it():
     limits = derive({"workers": 6})
-    assert (limits["workers"], limits["smtpd_processes"], limits["connections_per_client"]) == (6, 24, 3)
+    assert (limits["workers"], limits["smtpd_processes"], limits["connections_per_client"]) == (6, 124, 3)
     limits = derive({"message_size_limit": 1, "reinjection_size_limit": 3 * SIZE})
     assert limits["message_size_limit"] == SIZE
     assert limits["queue_minfree"] >= 1.5 * 3 * SIZE
@@ -134,8 +150,11 @@ def test_a_limit_without_a_value_is_derived():
         ({"scan_deadline": 120}, "scan_deadline 120 s must be below child_timeout 120 s"),
         ({"child_timeout": 300}, "child_timeout 300 s must be below proxy_timeout 300 s"),
         ({"proxy_timeout": 600}, "proxy_timeout 600 s must be below the 600 s"),
-        ({"scan_deadline": 75}, "80 / workers 20 = 4 rounds x scan_deadline 75 s = 300 s, which must be below proxy_timeout 300 s"),
-        ({"smtpd_processes": 81}, "81 / workers 20 = 5 rounds x scan_deadline 60 s = 300 s"),
+        ({"smtpd_processes": 100, "usual_scan": 60}, "100 / workers 20 = 5 rounds x usual_scan 60 s = 300 s, which must be below proxy_timeout 300 s"),
+        ({"smtpd_processes": 1181}, "1181 / workers 20 = 60 rounds x usual_scan 5 s = 300 s"),
+        ({"usual_scan": 61}, "usual_scan 61 s must not be above scan_deadline 60 s"),
+        ({"postscreen_clients": 179}, "postscreen_clients 179 must not be below smtpd_processes 180"),
+        ({"messages_per_minute": -1}, "messages_per_minute is -1: it must be above 0, or 0 for no limit"),
         ({"connections_per_client": 11}, "connections_per_client 11 is more than half of the 20 workers"),
         ({"reinjection_size_limit": SIZE}, f"reinjection_size_limit {SIZE} must be above the message size limit {SIZE}"),
         ({"queue_minfree": 80216063}, "queue_minfree 80216063 must be at least 1.5 x reinjection_size_limit 53477376 = 80216064"),
@@ -157,8 +176,10 @@ def test_a_contradiction_comes_with_its_arithmetic(overrides, arithmetic):
 @pytest.mark.parametrize(
     "overrides",
     [
-        {"scan_deadline": 74},
-        {"smtpd_processes": 80},
+        {"scan_deadline": 119},
+        {"smtpd_processes": 1180},
+        {"usual_scan": 60},
+        {"connections_per_minute": 0},
         {"smtpd_processes": 1},
         {"connections_per_client": 10},
         {"proxy_timeout": 599},
@@ -175,7 +196,7 @@ def test_what_just_holds_is_taken(overrides):
 
 
 def test_every_contradiction_is_reported_at_once():
-    text = contradiction({"scan_deadline": 200, "connections_per_client": 20, "unpack_quota": 1})
+    text = contradiction({"scan_deadline": 200, "smtpd_processes": 2000, "connections_per_client": 20, "unpack_quota": 1})
     for name in ("scan_deadline", "worst wait", "connections_per_client", "unpack_quota"):
         assert name in text
 
@@ -185,7 +206,11 @@ def test_a_message_size_of_zero_is_refused():
     assert "message_size_limit is 0" in contradiction(message_size_limit=0)
 
 
-names = ["workers", "smtpd_processes", "connections_per_client", "scan_deadline", "child_timeout", "proxy_timeout"]
+names = [
+    *("workers", "smtpd_processes", "postscreen_clients", "connections_per_client"),
+    *("connections_per_minute", "messages_per_minute", "recipients_per_minute"),
+    *("usual_scan", "scan_deadline", "child_timeout", "proxy_timeout"),
+]
 some_limits = st.fixed_dictionaries(
     {},
     optional={

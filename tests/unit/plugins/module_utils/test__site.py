@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _site
 
+quick = settings(max_examples=200)
 HOP = "[mail.inside.example.com]"
 
 
@@ -89,6 +94,12 @@ def test_next_hops_are_named_by_their_variable():
     ]
 
 
+def test_the_names_of_next_hops_are_named_once_and_addresses_are_none():
+    example_hops = [HOP, "[192.0.2.25]", "[2001:db8::25]", "Inside.example.com:26", "[MAIL.inside.example.com]:26", "[a.münchen.example]"]
+    domains = [domain(f"d{number}.example.com", hop, verify=True) for number, hop in enumerate(example_hops)]
+    assert site(domains=domains, recipients=[]).next_hop_names() == ["a.xn--mnchen-3ya.example", "inside.example.com", "mail.inside.example.com"]
+
+
 def test_networks_keep_their_order():
     networks = site(trusted_networks=["2001:db8::/32", "192.0.2.0/24"]).trusted_networks
     assert [str(network) for network in networks] == ["2001:db8::/32", "192.0.2.0/24"]
@@ -138,6 +149,86 @@ def test_a_domain_may_live_in_a_sub_domain_of_another():
     example = site(domains=[domain(), domain("sub.example.com")], recipients=["alice@example.com", "@sub.example.com"])
     assert example.problems == []
     assert "@sub.example.com" in example.relay_recipients()
+
+
+# ---- clients -----------------------------------------------------------------------------------------------------
+
+
+def test_a_site_without_lists_of_clients_has_none():
+    assert site().client_access() == []
+
+
+def test_of_two_networks_of_a_client_the_smaller_one_comes_first():
+    access = site(
+        allowed=["192.0.2.0/24", "2001:db8::25", "198.51.100.7"],
+        denied=["192.0.2.128/25", "0.0.0.0/0", "::/0", "192.0.0.0/16", "2001:db8::/32"],
+    ).client_access()
+    assert access == [
+        ["2001:db8::25/128", "permit"],
+        ["198.51.100.7/32", "permit"],
+        ["2001:db8::/32", "reject"],
+        ["192.0.2.128/25", "reject"],
+        ["192.0.2.0/24", "permit"],
+        ["192.0.0.0/16", "reject"],
+        ["0.0.0.0/0", "reject"],
+        ["::/0", "reject"],
+    ]
+
+
+# Few bits, so that networks lie within each other.
+nets = st.builds(lambda bits, length: ipaddress.ip_network((bits << 26, length), strict=False), st.integers(0, 63), st.integers(0, 6))
+nets6 = st.builds(lambda bits, length: ipaddress.ip_network(((bits << 122).to_bytes(16, "big"), length), strict=False), st.integers(0, 63), st.integers(0, 6))
+
+
+@quick
+@given(st.dictionaries(nets | nets6, st.booleans(), max_size=12), st.integers(0, 63), st.booleans())
+def test_what_becomes_of_a_client_is_said_by_the_smallest_network_that_it_is_in(clients, bits, version6):
+    chosen = site(allowed=[str(net) for net, allow in clients.items() if allow], denied=[str(net) for net, allow in clients.items() if not allow])
+    assert chosen.problems == []
+    client = ipaddress.IPv6Address(bits << 122) if version6 else ipaddress.IPv4Address(bits << 26)
+    # cidr_table(5): the first match counts.
+    found = next((action for net, action in chosen.client_access() if client in ipaddress.ip_network(net)), None)
+    around = [net for net in clients if net.version == client.version and client in net]
+    expected = {True: "permit", False: "reject"}[clients[max(around, key=lambda net: net.prefixlen)]] if around else None
+    assert found == expected
+    assert len(chosen.client_access()) == len(clients)
+
+
+def test_the_order_of_clients_is_that_of_the_networks_not_of_the_lists():
+    """A table that changes without need is a reload."""
+    networks = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/25", "2001:db8::/32"]
+    assert site(denied=networks).client_access() == site(denied=networks[::-1]).client_access()
+
+
+@pytest.mark.parametrize("variable", ["allowed", "denied"])
+def test_a_network_of_clients_may_stand_in_its_list_twice(variable):
+    example_site = site(**{variable: ["192.0.2.25", "192.0.2.25/32"]})
+    assert example_site.problems == []
+    assert [net for net, _action in example_site.client_access()] == ["192.0.2.25/32"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "denied", "net"),
+    [
+        ("192.0.2.25", "192.0.2.25/32", "192.0.2.25/32"),
+        ("192.0.2.0/255.255.255.0", "192.0.2.0/24", "192.0.2.0/24"),
+        ("2001:DB8:0::/48", "2001:db8::/48", "2001:db8::/48"),
+    ],
+)
+def test_a_network_of_clients_that_is_in_both_lists_is_a_mistake(allowed, denied, net):
+    problem = only_problem(allowed=["198.51.100.0/24", allowed], denied=["203.0.113.0/24", denied])
+    assert problem == f"gateway_client_denylist: {net} is in gateway_client_allowlist as well; keep one of them"
+
+
+def test_a_network_within_another_is_no_contradiction():
+    assert site(allowed=["192.0.2.25"], denied=["192.0.2.0/24"]).problems == []
+    assert site(allowed=["192.0.2.0/24"], denied=["192.0.2.25"]).problems == []
+
+
+@pytest.mark.parametrize(("argument", "variable"), [("allowed", "gateway_client_allowlist"), ("denied", "gateway_client_denylist")])
+@pytest.mark.parametrize("text", ["192.0.2.25/24", "mail.example.org", "", "fe80::%eth0/64"])
+def test_a_client_that_is_no_network_is_a_mistake_with_its_place(argument, variable, text):
+    assert only_problem(**{argument: ["192.0.2.0/24", text]}).startswith(f"{variable}[1]: '{text}' ")
 
 
 # ---- what is refused ---------------------------------------------------------------------------------------------

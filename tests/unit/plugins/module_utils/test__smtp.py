@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import hashlib
@@ -10,6 +11,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 
@@ -299,6 +301,8 @@ def test_a_server_that_is_silent_at_quit_is_no_failure(smtp_server):
         {"tls": "sometimes"},
         {"sample": "ham"},
         {"timeout": 0},
+        {"early": True},
+        {"early": True, "tls": "require"},
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_said(smtp_server, arguments):
@@ -506,6 +510,102 @@ def test_a_slow_script_keeps_the_deadline(smtp_server):
     with pytest.raises(_smtp.SmtpError, match="no answer within"):
         talk(smtp_server, timeout=0.3, script=["", {"send": "EHLO c\r\n", "chunk": 1, "pause": 30}])
     assert time.monotonic() - started < 5
+
+
+# ---- clients that do not listen ----------------------------------------------------------------------------------
+
+
+class Listener:
+    """A server that greets only who has spoken; `lines` is what it heard, `before` what of it before the greeting."""
+
+    def __init__(self, replies, greeting="220-wait a moment\r\n220 fake.example.net ESMTP"):
+        self.replies, self.greeting = replies, greeting
+        self.lines, self.before = [], None
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def serve(self):
+        connection, _address = self.listener.accept()
+        with connection, connection.makefile("rwb", buffering=0) as stream:
+            while line := stream.readline():
+                self.lines.append(line.decode("ascii").rstrip())
+                if self.before is None:
+                    self.before = list(self.lines)
+                    stream.write(self.greeting.encode("ascii") + b"\r\n")
+                stream.write(self.replies.pop(0).encode("ascii") + b"\r\n")
+
+
+@contextlib.contextmanager
+def listening(*replies, **greeting):
+    server = Listener(list(replies), **greeting)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    yield server
+    thread.join(10)
+    assert not thread.is_alive()
+    server.listener.close()
+
+
+def test_an_early_talker_does_not_wait_for_the_greeting():
+    with listening("250-fake.example.net\r\n250 SIZE 1000", "250 2.1.0 Ok", "550 5.5.1 Protocol error", "221 2.0.0 Bye") as server:
+        result = talk(server, early=True, tls="never", stop_after="rcpt")
+    assert server.before == ["EHLO client.example.org"]
+    assert [line.split(" ")[0] for line in server.lines] == ["EHLO", "MAIL", "RCPT", "QUIT"]
+    assert steps(result) == ["connect", "helo", "mail", "rcpt", "quit"]
+    assert [reply["code"] for reply in result["replies"]] == [220, 250, 250, 550, 221]
+    assert result["replies"][0]["lines"] == ["220-wait a moment", "220 fake.example.net ESMTP"]
+    assert result["replies"][1]["command"] == "EHLO client.example.org"
+    assert result["extensions"] == ["SIZE 1000"]
+    assert (result["verdict"], result["refused_at"]) == ("refused", "rcpt")
+
+
+def test_a_greeting_that_is_not_finished_is_one_and_what_follows_is_kept():
+    """postscreen(8) begins it, waits for who talks into it, and then answers what they said."""
+    replies = ["250-fake.example.net\r\n250 SIZE 1000", "250 2.1.0 Ok", "550 5.5.1 Protocol error", "221 2.0.0 Bye"]
+    with listening(*replies, greeting="220-wait a moment\r\n220-still") as server:
+        result = talk(server, early=True, tls="never", stop_after="rcpt")
+    assert steps(result) == ["connect", "helo", "mail", "rcpt", "quit"]
+    assert result["replies"][0]["lines"] == ["220-wait a moment", "220-still"]
+    assert result["replies"][1]["lines"] == ["250-fake.example.net", "250 SIZE 1000"]
+    assert (result["verdict"], result["refused_at"]) == ("refused", "rcpt")
+
+
+def test_who_is_not_early_waits_for_the_greeting():
+    with listening() as server:
+        with pytest.raises(_smtp.SmtpError, match="no answer within"):
+            talk(server, tls="never", timeout=0.2)
+    assert server.lines == []
+
+
+def test_an_early_talker_greets_once(smtp_server):
+    result = talk(smtp_server, early=True, tls="never")
+    assert smtp_server.verbs == ["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
+    assert result["verdict"] == "accepted"
+    assert result["helo"] == "client.example.org"
+
+
+def test_an_early_talker_without_a_name_greets_with_its_address(smtp_server, monkeypatch):
+    monkeypatch.setattr(socket, "getfqdn", lambda: "laptop")
+    assert talk(smtp_server, early=True, tls="never", helo=None, stop_after="helo")["helo"] == "[127.0.0.1]"
+    assert smtp_server.commands[0] == "EHLO [127.0.0.1]"
+
+
+def test_an_early_talker_that_is_refused_at_once(smtp_server):
+    smtp_server.answers["connect"] = "554 5.7.1 Go away"
+    result = talk(smtp_server, early=True, tls="never")
+    assert (result["verdict"], result["refused_at"]) == ("refused", "connect")
+
+
+def test_an_early_talker_says_helo_to_a_server_without_ehlo(smtp_server):
+    smtp_server.answers["EHLO"] = "502 5.5.1 Not implemented"
+    result = talk(smtp_server, early=True, tls="never", stop_after="rcpt", timeout=1)
+    assert smtp_server.verbs == ["EHLO", "HELO", "MAIL", "RCPT", "QUIT"]
+    assert result["verdict"] == "accepted"
+
+
+def test_an_early_talker_has_to_wait_for_the_reply_to_what_it_said(smtp_server):
+    with pytest.raises(_smtp.SmtpError, match="early sends EHLO"):
+        talk(smtp_server, early=True, tls="never", stop_after="connect")
 
 
 # ---- alone -------------------------------------------------------------------------------------------------------

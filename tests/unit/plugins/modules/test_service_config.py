@@ -796,6 +796,93 @@ def test_a_secret_that_changes_or_goes_is_not_told(running, run):
     assert SECRET not in run.printed
 
 
+# Texts that are secret in a file that is not.
+KEYS = ["k3y-0f-a-cust0mer", "an0ther-k3y"]
+WITH_KEYS = f"sites = {KEYS[0]}.bl.example.org, {KEYS[1]}.bl.example.net\nanother = line\n"
+
+
+@check_and_real
+@pytest.mark.parametrize("before", [None, CONTENT, WITH_KEYS.replace("line", "one")])
+def test_a_difference_shows_all_but_the_secret_texts(running, run, check_mode, before):
+    (running.etc / "main.cf").unlink()
+    if before:
+        running.write("main.cf", before)
+    result = run(check_mode=check_mode, files=[entry(running, WITH_KEYS)], secrets=KEYS)
+    assert result["changed"]
+    assert result["diff"][0]["after"] == "sites = ********.bl.example.org, ********.bl.example.net\nanother = line\n"
+    assert result["diff"][0]["before"] == (before or "").replace(KEYS[0], "********").replace(KEYS[1], "********")
+    assert "invocation" in run.printed
+    assert not [key for key in KEYS if key in run.printed]
+    if not check_mode:
+        assert running.in_use() == WITH_KEYS
+
+
+def test_a_secret_text_that_goes_is_not_told_while_it_is_named(running, run):
+    run(files=[entry(running, WITH_KEYS)], secrets=KEYS)
+    assert run(files=[entry(running)], secrets=KEYS)["changed"]
+    assert "bl.example.org" in run.printed
+    assert not [key for key in KEYS if key in run.printed]
+
+
+def test_what_is_no_secret_is_told(running, run):
+    """So the tests around this one can fail."""
+    run(files=[entry(running, WITH_KEYS)], secrets=KEYS[:1])
+    assert KEYS[0] not in run.printed
+    assert KEYS[1] in run.printed
+    run(files=[entry(running, WITH_KEYS + "more\n")])
+    assert KEYS[0] in run.printed
+
+
+@check_and_real
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_validation_that_prints_a_secret_text_tells_the_rest(running, run, check_mode, status):
+    printed = f"warning: bad site {KEYS[0]}.bl.example.org"
+    command = ["sh", "-c", f'cat "$1"; exit {status}', "sh", str(running.write("said", printed))]
+    result = run(check_mode=check_mode, files=[entry(running, WITH_KEYS)], secrets=KEYS, validate=[command], reject_output="^warning: .*")
+    assert result["failed"]
+    for said in (result["msg"], result["output"]):
+        assert "warning: bad site ********.bl.example.org" in said
+    assert not [key for key in KEYS if key in run.printed]
+    assert (running.etc / "main.cf").read_text() == CONTENT
+
+
+def test_a_validation_with_a_secret_text_in_its_words_does_not_tell_it(running, run):
+    result = run(files=[entry(running, WITH_KEYS)], secrets=KEYS, validate=[["false", f"--key={KEYS[0]}"]])
+    assert result["failed"]
+    assert result["command"] == ["false", "--key=********"]
+    assert KEYS[0] not in run.printed
+
+
+def test_a_journal_that_holds_a_secret_text_tells_the_rest(running, run):
+    running.set(journal=f"Starting\nfatal: {KEYS[1]}.bl.example.net: no\nexited")
+    running.on("reload", f"echo 'cannot use {KEYS[0]}.bl.example.org' >&2; exit 1")
+    result = run(files=[entry(running, WITH_KEYS)], secrets=KEYS)
+    assert result["failed"]
+    for words in ("cannot use ********.bl.example.org", "fatal: ********.bl.example.net: no", "exited"):
+        assert words in result["msg"]
+    assert not [key for key in KEYS if key in run.printed]
+
+
+def test_a_service_that_answers_with_a_secret_text_does_not_tell_it(running, run, haste):
+    with server(greets(f"554 {KEYS[0]}\r\n".encode())) as name:
+        result = run(files=[entry(running, WITH_KEYS)], secrets=KEYS, wait_for=[probe(name)], timeout=1)
+    assert result["failed"]
+    assert "554 ********" in result["msg"]
+    assert KEYS[0] not in run.printed
+
+
+def test_without_secret_texts_nothing_is_masked(running, run):
+    for secrets in ([], [""]):
+        result = run(check_mode=True, files=[entry(running, WITH_KEYS)], secrets=secrets)
+        assert result["diff"][0]["after"] == WITH_KEYS
+        assert "********" not in run.printed
+
+
+def test_secret_texts_change_nothing_of_what_is_done(running, run):
+    assert not run(secrets=["one", "two"])["changed"]
+    assert running.told == []
+
+
 # ---- waiting for an answer ---------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _host
+from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _host
 from ansible_collections.antispam.gateway.plugins.modules import site
 
 SITE = {
@@ -83,7 +83,7 @@ def host(monkeypatch, tmp_path):
     monkeypatch.setattr(_host, "cpus", lambda: example.cpus)
     monkeypatch.setattr(_host, "memory_mib", lambda: example.memory)
     monkeypatch.setattr(_host, "installed", lambda packages: [name for name in example.packages if name in packages])
-    monkeypatch.setattr(_host, "listeners", lambda port: example.ports.get(port, set()))
+    monkeypatch.setattr(_host, "listeners", lambda port, loopback_only=False: example.ports.get(port, set()))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=example.free[str(path).split("/")[2]]))
     systemctl = tmp_path / "bin" / "systemctl"
     systemctl.parent.mkdir()
@@ -171,7 +171,7 @@ def test_the_limits_follow_the_host(run, host):
 def test_a_limit_may_be_given_as_text(run, workers):
     """So it arrives from --extra-vars and from templates."""
     limits = run(limits={"workers": workers, "clamd_concurrent_reload": "no"})["site"]["limits"]
-    assert (limits["workers"], limits["smtpd_processes"], limits["clamd_concurrent_reload"]) == (6, 24, False)
+    assert (limits["workers"], limits["smtpd_processes"], limits["clamd_concurrent_reload"]) == (6, 124, False)
 
 
 def test_the_module_knows_the_limits_that_the_role_does():
@@ -248,10 +248,10 @@ def test_a_next_hop_that_was_left_empty_is_a_mistake(only_problem):
 
 
 def test_limits_that_contradict_each_other_come_with_the_arithmetic(only_problem):
-    problem = only_problem(limits={"workers": 40, "scan_deadline": 75})
+    problem = only_problem(limits={"workers": 40, "usual_scan": 60, "smtpd_processes": 200})
     memory = "300 MiB for the system + 2600 MiB for clamd + 40 workers x 150 MiB = 8900 MiB, but the host has 8192 MiB"
     assert problem.startswith(f"gateway_limits: memory: {memory}")
-    assert "4 rounds x scan_deadline 75 s = 300 s" in problem
+    assert "5 rounds x usual_scan 60 s = 300 s" in problem
 
 
 def test_a_disk_without_room_for_the_queue_is_a_mistake(only_problem, host):
@@ -334,6 +334,185 @@ def test_a_named_process_is_not_ours_because_our_service_runs(only_problem, host
     host.ports = {25: {"exim4"}}
     monkeypatch.setenv("FAKE_SYSTEMCTL", "0")
     assert "port 25 is taken by exim4" in only_problem()
+
+
+# ---- resolvers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [{"named"}, {"dnsmasq", "unbound"}, {_host.UNKNOWN}])
+def test_a_resolver_of_its_own_needs_port_53(run, only_problem, host, names):
+    host.ports = {53: names}
+    problem = only_problem(own_resolver=True)
+    assert f"port 53 of the loopback interface is taken by {', '.join(names - {'unbound'})}; stop it" in problem
+    for way_out in ("gateway_own_resolver: false", "gateway_nameservers"):
+        assert way_out in problem
+    assert "failed" not in run(own_resolver=False)
+    assert "failed" not in run()
+
+
+@pytest.mark.parametrize("names", [set(), {"unbound"}])
+def test_a_port_53_that_is_free_or_its_own_is_no_problem(run, host, names):
+    host.ports = {53: names}
+    assert "failed" not in run(own_resolver=True)
+
+
+def test_an_unknown_process_at_port_53_is_unbound_where_that_runs(run, only_problem, host, monkeypatch, tmp_path):
+    host.ports = {53: {_host.UNKNOWN}}
+    (tmp_path / "bin" / "systemctl").write_text('#!/bin/sh\n[ "$*" = "--quiet is-active unbound.service" ]\n')
+    assert "failed" not in run(own_resolver=True)
+    host.ports = {53: {"named"}}
+    assert "port 53 of the loopback interface is taken by named" in only_problem(own_resolver=True)
+
+
+def test_a_resolver_at_another_address_is_not_in_the_way(run, monkeypatch):
+    """systemd-resolved has 127.0.0.53."""
+    monkeypatch.setattr(_host, "listeners", lambda port, loopback_only=False: {"systemd-resolve"} if port == 53 and not loopback_only else set())
+    assert "failed" not in run(own_resolver=True)
+
+
+def test_port_25_may_not_be_taken_at_any_address(only_problem, monkeypatch):
+    monkeypatch.setattr(_host, "listeners", lambda port, loopback_only=False: {"exim4"} if port == 25 and not loopback_only else set())
+    assert "port 25 is taken by exim4" in only_problem(own_resolver=True)
+
+
+@pytest.fixture
+def dns(monkeypatch):
+    """{address: response code, or None for no answer}."""
+
+    class Answers(dict):
+        """With what was asked."""
+
+    answers = Answers()
+    answers.asked = []
+
+    def ask(server, name, kind):
+        answers.asked.append((server, name, kind))
+        if answers.get(server, "NOERROR") is None:
+            raise _dns.Unanswered("Connection refused")
+        return answers.get(server, "NOERROR"), [], 0
+
+    monkeypatch.setattr(_dns, "ask", ask)
+    return answers
+
+
+def test_each_resolver_of_the_site_is_asked_for_the_root(run, dns):
+    assert "failed" not in run(nameservers=["192.0.2.53", " 2001:DB8:0::53 "])
+    assert dns.asked == [("192.0.2.53", ".", _dns.SOA), ("2001:db8::53", ".", _dns.SOA)]
+    assert run.warnings == []
+
+
+def test_nobody_is_asked_where_the_site_has_no_resolvers(run, dns):
+    assert "failed" not in run()
+    assert dns.asked == []
+
+
+def test_a_resolver_that_does_not_know_the_root_is_one_all_the_same(run, dns):
+    """So it is in a network that has no way out."""
+    dns["192.0.2.53"] = "NXDOMAIN"
+    assert "failed" not in run(nameservers=["192.0.2.53"])
+
+
+def test_a_resolver_that_does_not_answer_is_a_mistake(only_problem, dns):
+    dns["192.0.2.54"] = None
+    problem = only_problem(nameservers=["192.0.2.53", "192.0.2.54"])
+    assert problem.startswith("gateway_nameservers[1]: 192.0.2.54 does not answer (Connection refused); correct the address")
+
+
+@pytest.mark.parametrize("rcode", ["REFUSED", "SERVFAIL", "NOTIMP"])
+def test_a_name_server_that_does_not_serve_the_host_is_a_mistake(only_problem, dns, rcode):
+    dns["192.0.2.53"] = rcode
+    problem = only_problem(nameservers=["192.0.2.53"])
+    assert problem.startswith(f"gateway_nameservers[0]: 192.0.2.53 answers {rcode}; let it serve this host")
+
+
+@pytest.mark.parametrize("address", ["ns.example.com", "192.0.2.256", "192.0.2.53:53", "[2001:db8::53]"])
+def test_a_resolver_that_is_no_address_is_a_mistake(only_problem, dns, address):
+    assert only_problem(nameservers=[address, "192.0.2.53"]).startswith(f"gateway_nameservers[0]: '{address}' is not an IP address")
+    assert dns.asked == [("192.0.2.53", ".", _dns.SOA)]
+
+
+def test_every_resolver_that_fails_is_a_mistake_of_its_own(run, dns):
+    dns.update({"192.0.2.53": None, "192.0.2.54": "REFUSED"})
+    problems = run(nameservers=["192.0.2.53", "192.0.2.54", "x"])["problems"]
+    assert [problem.partition(":")[0] for problem in problems] == ["gateway_nameservers[0]", "gateway_nameservers[1]", "gateway_nameservers[2]"]
+
+
+# ---- clients -----------------------------------------------------------------------------------------------------
+
+
+def test_clients_are_let_in_or_refused_by_the_longest_prefix(run):
+    derived = run(client_allowlist=["192.0.2.25", "2001:db8::/32"], client_denylist=["192.0.2.0/24"])["site"]
+    assert derived["client_access"] == [["192.0.2.25/32", "permit"], ["2001:db8::/32", "permit"], ["192.0.2.0/24", "reject"]]
+    assert run()["site"]["client_access"] == []
+
+
+@pytest.mark.parametrize("variable", ["client_allowlist", "client_denylist"])
+def test_a_client_that_is_no_network_is_a_mistake(only_problem, variable):
+    assert only_problem(**{variable: ["192.0.2.0/24", "192.0.2.25/24"]}).startswith(f"gateway_{variable}[1]: '192.0.2.25/24' has host bits set")
+    assert only_problem(**{variable: ["mail.example.org"]}).startswith(f"gateway_{variable}[0]: 'mail.example.org' is not a network")
+
+
+def test_a_client_that_is_let_in_and_refused_is_a_mistake(only_problem):
+    problem = only_problem(client_allowlist=["192.0.2.25"], client_denylist=["198.51.100.0/24", "192.0.2.25/32"])
+    assert problem == "gateway_client_denylist: 192.0.2.25/32 is in gateway_client_allowlist as well; keep one of them"
+
+
+# ---- DNS lists ---------------------------------------------------------------------------------------------------
+
+LIST_KEY = "k3y-0f-a-cust0mer"
+
+
+def test_lists_that_are_right_are_no_news(run):
+    lists = [{"domain": "bl.example.org", "weight": 2}, {"domain": "dq.example.net", "answers": "127.0.0.[2..11]", "key": LIST_KEY}]
+    assert "failed" not in run(dnsbl_lists=lists)
+    assert run.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"dnsbl_lists": [{"domain": "bl"}]}, "gateway_dnsbl_lists[0]: 'bl' is not fully qualified"),
+        ({"dnsbl_lists": [{"domain": "bl.example.org", "answers": "127.0.0"}]}, "gateway_dnsbl_lists[0]: '127.0.0' is not a filter of answers"),
+        ({"dnsbl_lists": [{"domain": "bl.example.org", "answers": "127.[0..255].[0..255].2"}]}, "gateway_dnsbl_lists[0]: the filter '127.[0..255].[0..255].2'"),
+        ({"dnsbl_lists": [{"domain": "bl.example.org"}] * 2, "dnsbl_threshold": 2}, "gateway_dnsbl_lists[1]: bl.example.org stands in the list twice"),
+        ({"dnsbl_threshold": 0}, "gateway_dnsbl_threshold: 0 would refuse clients that no list names"),
+    ],
+)
+def test_a_mistake_in_a_list_is_one_of_the_site(only_problem, arguments, words):
+    assert only_problem(**arguments).startswith(words)
+
+
+def test_a_list_that_refuses_alone_is_a_warning_until_it_is_trusted(run):
+    assert "failed" not in run(dnsbl_lists=[{"domain": "bl.example.org", "weight": 3}])
+    assert len(run.warnings) == 1
+    assert run.warnings[0].startswith("gateway_dnsbl_lists[0]: bl.example.org has the weight 3, so it alone reaches gateway_dnsbl_threshold 3")
+    run(dnsbl_lists=[{"domain": "bl.example.org", "weight": 3, "refuses_alone": True}])
+    assert run.warnings == []
+    run(dnsbl_lists=[{"domain": "bl.example.org", "weight": 3}], dnsbl_threshold=4)
+    assert [warning.partition(":")[0] for warning in run.warnings] == ["gateway_dnsbl_threshold"]
+
+
+def test_the_threshold_is_3_and_a_weight_1_by_default(run):
+    lists = [{"domain": f"{name}.example.org"} for name in ("a", "b", "c")]
+    run(dnsbl_lists=lists)
+    assert run.warnings == []
+    run(dnsbl_lists=lists[:2])
+    assert "all weights together are 2, so nobody reaches 3" in run.warnings[0]
+
+
+def test_warnings_of_lists_and_of_next_hops_are_all_given(run, host):
+    host.addresses = {"mail.inside.example.com": ["192.0.2.25"]}
+    run(dnsbl_lists=[{"domain": "bl.example.org", "weight": 3}])
+    assert [warning.partition(":")[0] for warning in run.warnings] == ["gateway_dnsbl_lists[0]", "gateway_domains[0].next_hop"]
+
+
+@pytest.mark.parametrize("entry", [{"weight": 1}, {"weight": 0}, {"weight": 9}, {"answers": LIST_KEY}, {"key": LIST_KEY + "."}, {"weght": 1}])
+def test_no_output_holds_the_key_of_a_list(host, capfd, entry):
+    with patch_module_args({**SITE, "dnsbl_lists": [{"domain": "bl.example.org", "key": LIST_KEY, **entry}]}), pytest.raises(SystemExit):
+        site.main()
+    printed = capfd.readouterr().out
+    assert "bl.example.org" in printed
+    assert LIST_KEY not in printed
 
 
 # ---- certificates ------------------------------------------------------------------------------------------------
@@ -427,6 +606,11 @@ def test_a_next_hop_that_is_the_gateway_itself_is_a_mistake(only_problem, host, 
     problem = only_problem(**hops(next_hop))
     assert "gateway_domains[0].next_hop" in problem
     assert "is this gateway itself" in problem
+
+
+def test_the_names_of_next_hops_are_those_that_the_dns_must_know(run):
+    texts = ["[mail.example.com]", "[192.0.2.25]", "[2001:db8::25]:26", "Inside.example.com", "[MAIL.example.com]:26", "[a.example.com]"]
+    assert run(**hops(*texts))["site"]["next_hop_names"] == ["a.example.com", "inside.example.com", "mail.example.com"]
 
 
 def test_another_service_on_the_gateway_may_be_a_next_hop(run, host):

@@ -76,6 +76,14 @@ def test_no_recipients(run, smtp_server):
     assert "recipients is empty" in run(**arguments(smtp_server, recipients=[]))["msg"]
 
 
+def test_early_is_for_a_conversation_without_tls(run, smtp_server):
+    assert "set tls to never" in run(**arguments(smtp_server, early=True))["msg"]
+    assert not smtp_server.commands
+    result = run(**arguments(smtp_server, early=True, tls="never", stop_after="rcpt"))
+    assert result["verdict"] == "accepted"
+    assert smtp_server.verbs == ["EHLO", "MAIL", "RCPT", "QUIT"]
+
+
 def test_everything_that_is_returned_is_documented(run, smtp_server):
     documented = yaml.safe_load(smtp_conversation.RETURN)
     result = run(**arguments(smtp_server))

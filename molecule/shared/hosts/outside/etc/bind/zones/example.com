@@ -7,6 +7,7 @@ $TTL 300
             TXT "v=spf1 mx -all"
 mx1         A   203.0.113.10
             AAAA 2001:db8:113::10
+gateway     A   203.0.113.11
 
 ; staff.example.com: every address exists
 staff       MX  10 mx1

@@ -1,0 +1,88 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asks one name server one question (RFC 1035).
+
+Private to antispam.gateway. The C library's resolver cannot be told which
+server to ask, and a host that is not set up yet has no DNS library for Python.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import struct
+import time
+
+A, SOA, MX, AAAA = 1, 6, 15, 28
+# Seconds for one try; UDP may lose it.
+TIMEOUT, TRIES = 5, 2
+RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+_HEADER = struct.Struct("!6H")
+
+
+class Unanswered(Exception):
+    """The server gave no answer; the text says why."""
+
+
+def ask(server, name, kind, timeout=TIMEOUT, tries=TRIES, port=53):
+    """Return (rcode, addresses, count): the response code's name, the A records, and how many records of the asked kind came.
+
+    `server` is an IP address. Raises Unanswered.
+    """
+    question = b"".join(bytes([len(label)]) + label for label in name.encode("ascii").split(b".") if label) + b"\0" + struct.pack("!2H", kind, 1)
+    reason = f"no answer within {timeout} s"
+    for _try in range(tries):
+        number = secrets.randbelow(65536)
+        try:
+            # Connected, so that only the server's own datagrams are received.
+            with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as connection:
+                connection.connect((server, port))
+                # Recursion desired.
+                connection.send(_HEADER.pack(number, 0x0100, 1, 0, 0, 0) + question)
+                return _receive(connection, number, kind, time.monotonic() + timeout)
+        except TimeoutError:
+            pass
+        except OSError as error:
+            reason = error.strerror or str(error)
+    raise Unanswered(reason)
+
+
+def _receive(connection, number, kind, deadline):
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        data = connection.recv(4096)
+        try:
+            found, flags, questions, answers, _authorities, _additional = _HEADER.unpack_from(data)
+            if found == number and flags & 0x8000:
+                records = _records(data, questions, answers)
+                addresses = [socket.inet_ntoa(value) for type_, value in records if type_ == A and len(value) == 4]
+                return RCODES.get(flags & 15, f"RCODE {flags & 15}"), addresses, sum(type_ == kind for type_, _value in records)
+        except (struct.error, IndexError):
+            continue
+
+
+def _records(data, questions, answers):
+    at = _HEADER.size
+    for _question in range(questions):
+        at = _after_name(data, at) + 4
+    records = []
+    for _answer in range(answers):
+        at = _after_name(data, at)
+        type_, _class, _ttl, length = struct.unpack_from("!2HIH", data, at)
+        at += 10 + length
+        if at > len(data):
+            raise IndexError("the record is cut off")
+        records.append((type_, data[at - length : at]))
+    return records
+
+
+def _after_name(data, at):
+    """Return where a name ends that begins here: with an empty label, or with a pointer (RFC 1035 section 4.1.4)."""
+    while data[at]:
+        if data[at] >= 0xC0:
+            return at + 2
+        at += 1 + data[at]
+    return at + 1

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of the front door, each switched off or on by its variable, under a gateway that goes on running."""
+
+import time
+
+import pytest
+from _faults import stopped
+from _network import ALICE, STRANGER, TRUSTED, gateway, mailboxes, newcomer, postconf
+from _playbook import run
+
+KEY = "4dd7c0ffee"
+OFF = {
+    "gateway_postscreen": False,
+    "gateway_helo_checks": False,
+    "gateway_own_resolver": False,
+    "gateway_greylisting": True,
+    "postgrey_delay": 2,
+}
+OTHER_LISTS = {
+    "gateway_dnsbl_lists": [
+        {"domain": "bl.example.org", "answers": "127.0.0.[2..11]", "weight": 3},
+        {"domain": "dead.example.org", "weight": 2},
+        {"domain": "blocked.example.org", "weight": 2, "key": KEY},
+        {"domain": "silent.example.org", "weight": 2},
+    ],
+    "gateway_nameservers": ["203.0.113.53"],
+    "gateway_postscreen_deep_tests": True,
+}
+
+
+def main_process():
+    return gateway().check_output("cat /var/spool/postfix/pid/master.pid").strip()
+
+
+@pytest.fixture(name="master", scope="module")
+def _master(network):
+    return main_process()
+
+
+@pytest.fixture(name="off", scope="module")
+def _off(master):
+    result = run(variables=OFF)
+    assert result.rc == 0, result
+    return result
+
+
+class TestOff:
+    @pytest.mark.usefixtures("off")
+    @pytest.mark.parametrize("subnet", [1, 5], ids=["listed", "in a list with a key"])
+    def test_without_postscreen_no_list_is_asked(self, subnet):
+        record = newcomer(subnet).converse(stop_after="rcpt")
+        assert len(record.replies[0]["lines"]) == 1
+        assert record.answer == "450 4.2.0", "greylisted, and no more"
+
+    @pytest.mark.usefixtures("off")
+    def test_without_postscreen_the_denylist_still_holds(self):
+        assert newcomer(6).converse(stop_after="rcpt").answer == "554 5.7.1"
+
+    @pytest.mark.usefixtures("off")
+    def test_without_the_checks_any_greeting_will_do(self):
+        assert newcomer().converse(helo="mx1.example.com", stop_after="rcpt").answer == "450 4.2.0", "greylisted, and no more"
+
+    @pytest.mark.usefixtures("off")
+    def test_greylisting_puts_a_new_client_off_and_then_lets_it_in(self):
+        client = newcomer()
+        assert client.converse(stop_after="rcpt").answer == "450 4.2.0"
+        time.sleep(3)  # postgrey_delay
+        record = client.converse()
+        assert (record.answer, mailboxes(record.message_id)) == ("250 2.0.0", [ALICE])
+
+    @pytest.mark.usefixtures("off")
+    def test_greylisting_concerns_no_trusted_host(self):
+        assert TRUSTED.converse(stop_after="rcpt").answer == "250 2.1.5"
+
+    @pytest.mark.usefixtures("off")
+    def test_while_postgrey_is_down_nobody_is_put_off(self):
+        with stopped("postgrey"):
+            assert newcomer().converse(stop_after="rcpt").answer == "250 2.1.5"
+
+    @pytest.mark.usefixtures("off")
+    def test_postfix_was_reloaded_not_restarted(self, master):
+        assert main_process() == master
+
+
+@pytest.fixture(name="other_lists", scope="module")
+def _other_lists(network):
+    result = run("--diff", "-vvv", variables=OTHER_LISTS)
+    assert result.rc == 0, result
+    return result
+
+
+class TestLists:
+    @pytest.mark.holds("T15")
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "dead.example.org is left out: it lists 127.0.0.1, and so the world, with 127.0.0.2",
+            "blocked.example.org is left out: its test point 127.0.0.2 is answered with 127.255.255.254",
+            "silent.example.org is left out: ",
+            "bl.example.org has the weight 3, so it alone reaches gateway_dnsbl_threshold 3 and refuses a client",
+        ],
+        ids=["dead", "blocked", "silent", "a weight that is much"],
+    )
+    def test_a_list_that_cannot_be_used_is_a_warning(self, other_lists, words):
+        assert words in other_lists.said
+
+    @pytest.mark.holds("T15")
+    @pytest.mark.usefixtures("other_lists")
+    def test_it_is_left_out(self):
+        assert postconf("postscreen_dnsbl_sites") == "bl.example.org=127.0.0.[2..11]*3"
+        assert newcomer(1).converse(stop_after="rcpt").answer == "550 5.7.1"
+
+    @pytest.mark.holds("T33")
+    def test_no_output_shows_a_key(self, other_lists):
+        assert KEY not in other_lists.output
+
+    @pytest.mark.usefixtures("other_lists")
+    def test_the_host_asks_the_resolver_of_the_site(self):
+        assert gateway().check_output("grep ^nameserver /etc/resolv.conf") == "nameserver 203.0.113.53"
+
+    @pytest.mark.holds("T14")
+    @pytest.mark.usefixtures("other_lists")
+    def test_deep_tests_ask_a_new_client_to_come_back(self):
+        client = newcomer()
+        assert client.converse(stop_after="rcpt").answer == "450 4.3.2"
+        assert client.converse(stop_after="rcpt").answer == "250 2.1.5"
+
+
+class TestBack:
+    def test_everything_is_as_it_was(self, master):
+        result = run()
+        assert result.rc == 0, result
+        assert newcomer(1).converse(stop_after="rcpt").answer == "550 5.7.1"
+        assert newcomer(5).converse(stop_after="rcpt").answer == "550 5.7.1"
+        assert STRANGER.converse(helo="mx1.example.com", stop_after="rcpt").answer == "550 5.7.1"
+        assert newcomer().converse(stop_after="rcpt").answer == "250 2.1.5"
+        assert gateway().run("systemctl is-active postgrey").stdout.strip() == "inactive"
+        assert gateway().check_output("grep ^nameserver /etc/resolv.conf") == "nameserver 127.0.0.1"
+        assert main_process() == master
