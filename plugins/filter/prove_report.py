@@ -22,6 +22,10 @@ options:
     type: list
     elements: dict
     required: true
+  puts_off:
+    description: Whether the gateway asks new clients to come back (450 4.2.0, 450 4.3.2), so that a row may say nothing this time.
+    type: bool
+    default: false
   trusted_networks:
     description: Networks whose hosts are trusted by the gateway. Its own loopback addresses always are.
     type: list
@@ -60,16 +64,16 @@ HEADINGS = ("VERDICT", "SECONDS", "WHAT WAS SENT", "WHAT THE GATEWAY ANSWERED")
 AT = {"connect": "connect", "helo": "EHLO", "starttls": "STARTTLS", "mail": "MAIL", "rcpt": "RCPT", "data": "DATA", "end_of_data": "the end of DATA"}
 
 
-def prove_report(results, trusted_networks=()):
+def prove_report(results, trusted_networks=(), puts_off=False):
     try:
         trusted = [ipaddress.ip_network(str(each).replace("[", "").replace("]", ""), strict=False) for each in trusted_networks]
     except ValueError as error:
         raise AnsibleFilterError(f"prove_report: trusted_networks: {error}") from error
-    rows = [_row(each["item"], each, trusted) for each in results]
+    rows = [_row(each["item"], each, trusted, puts_off) for each in results]
     return {"table": _table(_title(results), rows), "not_ok": [row["what"] for row in rows if row["verdict"] == "NOT OK"]}
 
 
-def _row(case, result, trusted):
+def _row(case, result, trusted, puts_off):
     row = {"what": case["what"], "verdict": "NOT OK", "seconds": None, "answer": "", "promised": _promise(case["promise"])}
     if result.get("skipped"):
         return dict(row, verdict="not applicable", answer=case.get("not_applicable", "skipped"))
@@ -83,6 +87,8 @@ def _row(case, result, trusted):
         return dict(row, verdict="ok")
     if case.get("trusted_may") and result["verdict"] == "accepted" and _is_trusted(result["local_address"], trusted):
         return dict(row, verdict="not applicable", answer=f"{row['answer']} (trusted: {result['local_address']} may)")
+    if puts_off and (reply["code"], reply["enhanced_code"]) in ((450, "4.2.0"), (450, "4.3.2")):
+        return dict(row, verdict="not applicable", answer=f"{row['answer']} (a new client: ask again in some minutes)")
     if case.get("known_may") and result["verdict"] == "accepted" and result["replies"][0]["lines"][0][3:4] != "-":
         return dict(row, verdict="not applicable", answer=f"{row['answer']} (known: {result['local_address']} was not tested again)")
     return row

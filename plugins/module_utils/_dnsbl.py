@@ -15,6 +15,9 @@ from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
 # A list that counts these refuses, or welcomes, the world.
 NO_LISTING = tuple(f"127.255.255.{last}" for last in range(256)) + ("127.0.0.1", "127.0.0.255")
 
+# What Ansible masks in everything that a module returns must not be found in a site's own names.
+SHORTEST_KEY = 12
+
 _OCTET = re.compile(r"\[([^\[\]]*)\]|([0-9]{1,3})")
 _FILTER = re.compile(rf"(?:(?:{_OCTET.pattern})(?:\.(?!\Z)|\Z)){{4}}")
 _RANGE = re.compile(r"([0-9]{1,3})(?:\.\.([0-9]{1,3}))?\Z")
@@ -81,6 +84,8 @@ def _read(entry):
         raise ValueError(f"'{entry['domain']}' is not how Postfix asks for it: write {domain}")
     octets = answers(entry["answers"])
     wrong = next((address for address in NO_LISTING if counts(octets, address)), None)
+    if octets[0] != {127}:
+        raise ValueError(f"the filter '{entry['answers']}' lets addresses count that do not begin with 127, with which no list answers (RFC 5782)")
     if wrong:
         raise ValueError(
             f"the filter '{entry['answers']}' lets {wrong} count, which is no listing: it is how a list answers a resolver that it does not serve,"
@@ -93,6 +98,8 @@ def _read(entry):
     key = entry.get("key") or ""
     if key and not _KEY.match(key):
         raise ValueError(f"the key of {domain} is not a label of a domain name: it has letters, digits and hyphens only")
+    if key and len(key) < SHORTEST_KEY:
+        raise ValueError(f"the key of {domain} is shorter than {SHORTEST_KEY} characters: it could be a part of other words, and all of them would be masked")
     return {"domain": domain, "zone": zone(domain, key), "octets": octets, "weight": entry["weight"]}
 
 

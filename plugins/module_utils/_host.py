@@ -107,6 +107,17 @@ def listeners(port, loopback_only=False):
     return names or {UNKNOWN}
 
 
+def running(names):
+    """Return which of the process names are those of a running process."""
+    found = set()
+    for comm in pathlib.Path("/proc").glob("[0-9]*/comm"):
+        try:
+            found.add(comm.read_text(encoding="utf-8", errors="replace").strip())
+        except OSError:
+            continue
+    return [name for name in names if name in found]
+
+
 def _target(link):
     try:
         return os.readlink(link)

@@ -23,6 +23,9 @@ SYSTEM_MIB = 300
 SMTPD_MIB = 2
 # Clients that may be connected and send nothing. Each takes an smtpd process, none a worker.
 IDLE_CLIENTS = 100
+# One dnsblog, and how many DNS lists a site has: when they all are slow at once, a quarter of the memory is theirs.
+DNSBLOG_MIB = 4
+LISTS = 4
 # RFC 5321 section 4.5.3.2.6: how long a client waits for the reply to the end of DATA.
 CLIENT_TIMEOUT = 600
 # What amavis, clamd and SpamAssassin add to a message's headers stays below this.
@@ -56,8 +59,8 @@ def derive(cpus, memory, message_size_limit, official_databases, overrides):
     spare = (memory - SYSTEM_MIB - clamd - workers * WORKER_MIB) // SMTPD_MIB
     in_time = workers * max((proxy - 1) // max(usual, 1), 1)
     smtpd = limit("smtpd_processes", min(max(workers * 4, min(workers * 4 + IDLE_CLIENTS, spare)), in_time))
-    # postscreen keeps them all in one process. What it costs is a file descriptor a client and one a question it asks.
-    limit("postscreen_clients", 20 * smtpd)
+    # postscreen keeps them all in one process, but each list that a new client is looked up in takes a dnsblog process until it has answered.
+    limit("postscreen_clients", max(smtpd, min(20 * smtpd, memory // (LISTS * DNSBLOG_MIB))))
     limit("connections_per_client", max(1, workers // 2))
     # Half of what the workers get done with two messages a second each.
     limit("connections_per_minute", 60 * workers)

@@ -99,6 +99,8 @@ class Site:
         result = {}
         for variable, networks, action in (("gateway_client_allowlist", allowed, "permit"), ("gateway_client_denylist", denied, "reject")):
             for net in self._each(variable, _addresses.client_network, networks):
+                if not net.prefixlen:
+                    self.problems.append(f"{variable}: {net} is everybody; name the networks that are meant")
                 if result.setdefault(net, action) != action:
                     self.problems.append(f"{variable}: {net} is in gateway_client_allowlist as well; keep one of them")
         return result

@@ -129,12 +129,18 @@ def root_problem(server):
 
 def first_answer(servers, name):
     """Return (rcode, addresses) of the first server that answers: what the C library would get."""
-    reason = "there is no resolver"
+    reason, failed = "there is no resolver", None
     for server in servers:
         try:
-            return _dns.ask(server, name, _dns.A)[:2]
+            rcode, addresses, _count = _dns.ask(server, name, _dns.A)
         except _dns.Unanswered as error:
             reason = str(error)
+        else:
+            if rcode in ("NOERROR", "NXDOMAIN"):
+                return rcode, addresses
+            failed = failed or rcode
+    if failed:
+        return failed, []
     raise _dns.Unanswered(reason)
 
 
@@ -200,7 +206,8 @@ def main():
         module.fail_json(
             msg="Nothing was switched: "
             + "; ".join(missing)
-            + ". If only the site's own name servers know the name, say in resolver_forward_zones who they are, or name them in gateway_nameservers."
+            + ". If only the site's own name servers know the name, say in resolver_forward_zones who they are, or name them in gateway_nameservers;"
+            " with gateway_own_resolver: false the host goes on asking those it has."
         )
     left_out = []
     for (domain, _zone), problem in zip(zones, troubles):

@@ -397,6 +397,11 @@ def main():
     except _limits.Contradiction as contradiction:
         problems.append(f"gateway_limits: {contradiction}")
 
+    if options["own_resolver"] or options["nameservers"]:
+        warnings += [
+            f"{name} runs on this host, and may write /etc/resolv.conf anew: tell it to leave the file alone, or the gateway asks other resolvers after that"
+            for name in _host.running(("dhclient", "dhcpcd", "NetworkManager"))
+        ]
     for warning in warnings:
         module.warn(warning)
     if problems:

@@ -66,7 +66,7 @@ def test_the_key_of_a_list_stays_secret():
     record = newcomer(5).converse()
     assert record.answer == "550 5.7.1"
     assert "dq.example.org" in record.text
-    assert "test-key" not in repr(record)
+    assert "test-key-of-a-customer" not in repr(record)
 
 
 @pytest.mark.holds("S10", "D20")
@@ -123,7 +123,7 @@ def test_while_the_dns_is_down_a_known_good_sender_is_served_and_nobody_is_refus
     arguments = {"sender": "sender@brief.example.org"}
     assert STRANGER.converse(**arguments).answer == "250 2.0.0"
     request.getfixturevalue("dns_down")
-    # The answers about the sender's domain are good for one second.
+    # The answers about the sender's domain are good for one second; nothing shows when it is over.
     time.sleep(1.1)
     known = STRANGER.converse(**arguments)
     assert known.answer == "250 2.0.0"
@@ -142,7 +142,7 @@ def test_a_harvester_waits_longer_and_longer_and_is_thrown_out():
     guesses = [f"RCPT TO:<guess{number}@example.com>\r\n" for number in range(12)]
     record = client.converse(script=["", HELLO, MAIL, *guesses, "QUIT\r\n"])
     answered = record.replies[3:]
-    assert [reply["code"] for reply in answered] == [550] * 10 + [421]
+    assert record.answers()[3:] == ["550 5.1.1"] * 10 + ["421 4.7.0"]
     assert all(reply["seconds"] < 1 for reply in answered[:3])
     assert all(reply["seconds"] > 1.5 for reply in answered[4:10])
 
@@ -153,8 +153,8 @@ address, times = json.load(sys.stdin)
 first_words = []
 for _time in range(times):
     with socket.create_connection(("203.0.113.10", 25), 20, (address, 0)) as connection:
-        first_words.append(connection.recv(100).decode()[:3])
-        if first_words[-1] == "220":
+        first_words.append(connection.recv(100).decode()[:9])
+        if first_words[-1].startswith("220"):
             connection.sendall(b"QUIT\\r\\n")
             connection.recv(100)
 json.dump(first_words, sys.stdout)
@@ -166,7 +166,8 @@ def test_a_client_that_connects_too_often_is_put_off_and_others_are_not():
     limit = int(postconf_front("smtpd_client_connection_rate_limit"))
     out, err = start(OUTSIDE, ["python3", "-c", CONNECT], json.dumps([newcomer(7).source_address, limit + 5])).communicate()
     assert out, err
-    assert json.loads(out) == ["220"] * limit + ["421"] * 5
+    assert [words[:3] for words in json.loads(out)[:limit]] == ["220"] * limit
+    assert json.loads(out)[limit:] == ["421 4.7.0"] * 5
     assert STRANGER.converse(stop_after="rcpt").answer == "250 2.1.5"
 
 
@@ -249,7 +250,7 @@ def test_an_answer_with_wrong_signatures_is_no_answer(outside):
 def test_the_dns_lists_are_those_that_answered():
     assert [site.split("=")[0] for site in postconf("postscreen_dnsbl_sites").replace(",", " ").split()] == [
         "bl.example.org",
-        "test-key.dq.example.org",
+        "test-key-of-a-customer.dq.example.org",
         "low.example.org",
         "wl.example.org",
     ]

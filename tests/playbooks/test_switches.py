@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The parts of the front door, each switched off or on by its variable, under a gateway that goes on running."""
 
-import time
-
 import pytest
 from _faults import stopped
-from _network import ALICE, STRANGER, TRUSTED, gateway, mailboxes, newcomer, postconf
+from _network import ALICE, STRANGER, TRUSTED, gateway, mailboxes, newcomer, postconf, wait_until
 from _playbook import run
 
-KEY = "4dd7c0ffee"
+KEYS = ["test-key-of-a-customer", "4dd7c0ffee4dd7c0ffee"]
 OFF = {
     "gateway_postscreen": False,
     "gateway_helo_checks": False,
@@ -20,7 +18,8 @@ OTHER_LISTS = {
     "gateway_dnsbl_lists": [
         {"domain": "bl.example.org", "answers": "127.0.0.[2..11]", "weight": 3},
         {"domain": "dead.example.org", "weight": 2},
-        {"domain": "blocked.example.org", "weight": 2, "key": KEY},
+        {"domain": "blocked.example.org", "weight": 2, "key": KEYS[1]},
+        {"domain": "dq.example.org", "weight": 1, "key": KEYS[0]},
         {"domain": "silent.example.org", "weight": 2},
     ],
     "gateway_nameservers": ["203.0.113.53"],
@@ -64,13 +63,21 @@ class TestOff:
     def test_greylisting_puts_a_new_client_off_and_then_lets_it_in(self):
         client = newcomer()
         assert client.converse(stop_after="rcpt").answer == "450 4.2.0"
-        time.sleep(3)  # postgrey_delay
+        wait_until(lambda: client.converse(stop_after="rcpt").answer == "250 2.1.5", "postgrey_delay to pass")
         record = client.converse()
         assert (record.answer, mailboxes(record.message_id)) == ("250 2.0.0", [ALICE])
 
     @pytest.mark.usefixtures("off")
+    def test_an_unknown_recipient_is_refused_and_not_greylisted(self):
+        assert newcomer().converse(recipients=["nobody@example.com"], stop_after="rcpt").answer == "550 5.1.1"
+
+    @pytest.mark.usefixtures("off")
     def test_greylisting_concerns_no_trusted_host(self):
         assert TRUSTED.converse(stop_after="rcpt").answer == "250 2.1.5"
+
+    @pytest.mark.usefixtures("off")
+    def test_greylisting_concerns_nobody_in_the_allowlist(self):
+        assert newcomer(7).converse(stop_after="rcpt").answer == "250 2.1.5"
 
     @pytest.mark.usefixtures("off")
     def test_while_postgrey_is_down_nobody_is_put_off(self):
@@ -107,12 +114,15 @@ class TestLists:
     @pytest.mark.holds("T15")
     @pytest.mark.usefixtures("other_lists")
     def test_it_is_left_out(self):
-        assert postconf("postscreen_dnsbl_sites") == "bl.example.org=127.0.0.[2..11]*3"
+        left = f"bl.example.org=127.0.0.[2..11]*3 {KEYS[0]}.dq.example.org=127.0.0.[2..254]*1"
+        assert postconf("postscreen_dnsbl_sites") == left
         assert newcomer(1).converse(stop_after="rcpt").answer == "550 5.7.1"
 
     @pytest.mark.holds("T33")
     def test_no_output_shows_a_key(self, other_lists):
-        assert KEY not in other_lists.output
+        """The first stands in main.cf, before and after."""
+        assert "dq.example.org" in other_lists.output
+        assert not [key for key in KEYS if key in other_lists.output]
 
     @pytest.mark.usefixtures("other_lists")
     def test_the_host_asks_the_resolver_of_the_site(self):
@@ -124,6 +134,14 @@ class TestLists:
         client = newcomer()
         assert client.converse(stop_after="rcpt").answer == "450 4.3.2"
         assert client.converse(stop_after="rcpt").answer == "250 2.1.5"
+
+
+@pytest.mark.holds("T15")
+def test_unbound_takes_the_configuration_of_a_gateway_that_starts_at_the_root():
+    """In check mode, because there is no root but that of the test network."""
+    result = run("--check", "--diff", variables={"resolver_forward_zones": []})
+    assert result.rc == 0, result
+    assert "auto-trust-anchor-file" in result.output
 
 
 class TestBack:

@@ -161,6 +161,7 @@ def main():
             if name == "gateway" and title in ("500 early or listed", "100 polite") and not (share >= 0.8 and slower <= 2):
                 missed.append(f"{title}: {share:.2f} of the clean mail, p95 {slower:.2f} times as long; the goal is 0.8 and 2")
     print("\n".join(["", *(missed or ["The goal is met: at least 0.8 of the clean mail, p95 at most twice as long, no scan of anything else."])]))
+    sys.exit(bool(missed))
 
 
 if __name__ == "__main__":

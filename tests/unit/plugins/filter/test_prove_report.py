@@ -146,3 +146,17 @@ def test_a_row_that_was_skipped():
 def test_a_wrong_network():
     with pytest.raises(AnsibleFilterError, match="trusted_networks"):
         prove_report([], ["198.51.100.0/99"])
+
+
+@pytest.mark.parametrize(("enhanced_code", "text"), [("4.2.0", "Greylisted"), ("4.3.2", "Service currently unavailable")])
+def test_a_new_client_that_is_put_off_proves_nothing_where_the_gateway_does_that(enhanced_code, text):
+    results = [conversation(SPAM, 450, enhanced_code, text, "rcpt")]
+    assert prove_report(results)["not_ok"] == ["GTUBE (spam)"]
+    report = prove_report(results, puts_off=True)
+    assert report["not_ok"] == []
+    assert report["table"][2].endswith("(a new client: ask again in some minutes)")
+
+
+@pytest.mark.parametrize("enhanced_code", ["4.7.1", "4.1.8", None])
+def test_another_deferral_is_not_ok_there_either(enhanced_code):
+    assert prove_report([conversation(SPAM, 450, enhanced_code, "No", "rcpt")], puts_off=True)["not_ok"] == ["GTUBE (spam)"]

@@ -308,3 +308,8 @@ def test_an_ipv6_address_is_bound_as_one(monkeypatch):
 @pytest.mark.parametrize("address", ["192.0.2.25", "2001:db8::25"])
 def test_an_address_that_cannot_be_bound_is_of_another(address):
     assert not _host.is_own(address)
+
+
+def test_a_program_that_runs_is_found_by_its_name():
+    own = pathlib.Path("/proc/self/comm").read_text(encoding="utf-8").strip()
+    assert _host.running(("no-such-program", own)) == [own]
