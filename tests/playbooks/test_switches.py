@@ -136,12 +136,23 @@ class TestLists:
         assert client.converse(stop_after="rcpt").answer == "250 2.1.5"
 
 
-@pytest.mark.holds("T15")
-def test_unbound_takes_the_configuration_of_a_gateway_that_starts_at_the_root():
+@pytest.fixture(name="checked", scope="module")
+def _checked(network):
     """In check mode, because there is no root but that of the test network."""
-    result = run("--check", "--diff", variables={"resolver_forward_zones": []})
+    result = run("--check", "--diff", variables={"resolver_forward_zones": [], "gateway_dnsbl": False})
     assert result.rc == 0, result
-    assert "auto-trust-anchor-file" in result.output
+    return result
+
+
+class TestCheck:
+    @pytest.mark.holds("T15")
+    def test_unbound_takes_the_configuration_of_a_gateway_that_starts_at_the_root(self, checked):
+        assert "Switch unbound to its configuration" in checked.changed
+        assert "auto-trust-anchor-file" in checked.output
+
+    def test_a_site_may_do_without_dns_lists(self, checked):
+        assert "Switch Postfix to its configuration" in checked.changed
+        assert "postscreen_dnsbl_allowlist_threshold = 0" in checked.output
 
 
 class TestBack:
