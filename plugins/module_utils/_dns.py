@@ -17,6 +17,8 @@ A, SOA, MX, AAAA = 1, 6, 15, 28
 # Seconds for one try; UDP may lose it.
 TIMEOUT, TRIES = 5, 2
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+# A name that does not exist is an answer too.
+ANSWERS = ("NOERROR", "NXDOMAIN")
 _HEADER = struct.Struct("!6H")
 
 
@@ -45,6 +47,12 @@ def ask(server, name, kind, timeout=TIMEOUT, tries=TRIES, port=53):
         except OSError as error:
             reason = error.strerror or str(error)
     raise Unanswered(reason)
+
+
+def refusal(server):
+    """Return '' if a server is a resolver for this host that reaches the root of the DNS, else its response code; raises Unanswered."""
+    rcode = ask(server, ".", SOA)[0]
+    return "" if rcode in ANSWERS else rcode
 
 
 def _receive(connection, number, kind, deadline):

@@ -121,10 +121,10 @@ def problem_with(server, name):
 def root_problem(server):
     """Return '' if the resolver reaches the root of the DNS: one that is cut off answers as well."""
     try:
-        rcode = _dns.ask(server, ".", _dns.SOA)[0]
+        rcode = _dns.refusal(server)
     except _dns.Unanswered as error:
         return f"the resolver {server} does not answer: {error}"
-    return "" if rcode in ("NOERROR", "NXDOMAIN") else f"the resolver {server} does not reach the DNS ({rcode})"
+    return rcode and f"the resolver {server} does not reach the DNS ({rcode})"
 
 
 def first_answer(servers, name):
@@ -136,7 +136,7 @@ def first_answer(servers, name):
         except _dns.Unanswered as error:
             reason = str(error)
         else:
-            if rcode in ("NOERROR", "NXDOMAIN"):
+            if rcode in _dns.ANSWERS:
                 return rcode, addresses
             failed = failed or rcode
     if failed:

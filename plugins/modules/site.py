@@ -450,13 +450,13 @@ def nameserver_problems(addresses):
     for index, address in enumerate(addresses):
         variable = f"gateway_nameservers[{index}]"
         try:
-            rcode, _addresses_found, _count = _dns.ask(_addresses.ip(address), ".", _dns.SOA)
+            rcode = _dns.refusal(_addresses.ip(address))
         except ValueError as error:
             problems.append(f"{variable}: {error}")
         except _dns.Unanswered as error:
             problems.append(f"{variable}: {address} does not answer ({error}); correct the address, or let this host ask it")
         else:
-            if rcode not in ("NOERROR", "NXDOMAIN"):
+            if rcode:
                 problems.append(f"{variable}: {address} answers {rcode}; let it serve this host as a resolver")
     return problems
 
