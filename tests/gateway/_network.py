@@ -277,7 +277,8 @@ ENCRYPTED_ZIP = base64.b64decode(
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """A message in a mailbox: ``mailbox`` is an address; below staff.example.com, where every address is one mailbox, all@."""
+    """A message in a mailbox: ``mailbox`` is an address; where all addresses of a domain are one mailbox, as those of
+    staff.example.com and of the outside domains in molecule/shared/README.md are, all@."""
 
     mailbox: str
     message: email.message.EmailMessage
