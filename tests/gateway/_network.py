@@ -233,13 +233,18 @@ class Client:
         return records
 
 
-def newcomer(subnet=None, **about):
-    """A client with a reverse name that the gateway has not seen before.
+_addresses = {}  # of each subnet, those that no test has used yet
 
-    Subnets 1 to 7 of 198.18.0.0/16 stand in lists: those of the zone example.org, and those of the inventory.
+
+def newcomer(subnet=None, **about):
+    """A client with a reverse name that the gateway has not seen before, no two of them with the same address.
+
+    Subnets 1 to 7 of 198.18.0.0/16 stand in lists: those of the zone example.org, and those of the inventory, which has other
+    plans for the hosts 1 and 200.
     """
-    subnet = random.randint(64, 255) if subnet is None else subnet
-    return Client(**{"on": OUTSIDE, "source_address": f"198.18.{subnet}.{random.randint(1, 254)}", "helo": "client.example.org", **about})
+    subnet = random.randint(64, 199) if subnet is None else subnet
+    unused = _addresses.setdefault(subnet, random.sample([number for number in range(2, 255) if number != 200], 252))
+    return Client(**{"on": OUTSIDE, "source_address": f"198.18.{subnet}.{unused.pop()}", "helo": "client.example.org", **about})
 
 
 STRANGER = Client(OUTSIDE, "203.0.113.20", "mail.example.org")
