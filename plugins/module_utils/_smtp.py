@@ -14,6 +14,7 @@ wherever there is a Python, with the same arguments as JSON, and writes the resu
 
 from __future__ import annotations
 
+import base64
 import email.message
 import email.parser
 import email.policy
@@ -28,8 +29,8 @@ import sys
 import time
 import zipfile
 
-STOPS = ("connect", "helo", "mail", "rcpt", "data")
-TLS = ("never", "may", "require")
+STOPS = ("connect", "helo", "login", "mail", "rcpt", "data")
+TLS = ("never", "may", "require", "implicit")
 SAMPLES = ("clean", "gtube", "eicar", "eicar_zip", "oversize")
 DEFAULT_OVERSIZE = 50 * 1024 * 1024 + 1
 
@@ -225,6 +226,7 @@ class Conversation:
     ``stop_after`` ends the conversation politely after that step; ``data`` is the whole of it. ``timeout`` (seconds)
     is the limit of the whole conversation. ``content`` (str or bytes, header and body) takes the place of the sample.
     ``early`` sends EHLO before the server has greeted, as clients do that do not listen.
+    ``username`` and ``password`` log in with AUTH PLAIN (RFC 4954), and never without TLS. The record does not hold them.
 
     ``script`` takes the place of the dialogue after the connection, for what no honest client would do. It is a list
     of texts to send as they are (``""`` sends nothing: the greeting comes by itself); after each, one reply is
@@ -235,7 +237,7 @@ class Conversation:
 
     def __init__(self, host, port=25, source_address=None, helo=None, sender="", recipients=(), tls="may",
                  validate_certs=False, ca_path=None, sample=None, content=None, subject=None, headers=None, size=None,
-                 timeout=300, stop_after="data", script=None, early=False):
+                 timeout=300, stop_after="data", script=None, early=False, username=None, password=None):
         self.host = host
         self.port = port
         self.source_address = source_address
@@ -254,6 +256,8 @@ class Conversation:
         self.stop_after = stop_after
         self.script = script
         self.early = early
+        self.username = username
+        self.password = password
 
         self.wire = _Wire(timeout)
         self.extensions = {}
@@ -285,6 +289,8 @@ class Conversation:
         try:
             self.wire.connect(self.host, self.port, self.source_address)
             self.record["local_address"] = self.wire.local
+            if self.tls == "implicit":
+                self._shake_hands()
             if self.script is None:
                 self._dialogue()
                 self._quit()
@@ -308,6 +314,10 @@ class Conversation:
                 raise SmtpError(f"{name} is {value!r}, it must be one of {', '.join(choices)}")
         if not 0 < self.port < 65536:
             raise SmtpError(f"port is {self.port}, it must be from 1 to 65535")
+        if self.username and self.tls in ("never", "may"):
+            raise SmtpError("a login is for a conversation with TLS only: set tls to require or implicit")
+        if self.stop_after == "login" and not self.username:
+            raise SmtpError("stop_after is login, but there is no username")
         if self.early and self.tls != "never":
             raise SmtpError("early is for a conversation without TLS: set tls to never")
         if self.early and self.stop_after == "connect":
@@ -328,9 +338,11 @@ class Conversation:
             return
         if not self._say_hello():
             return
-        if self.tls != "never" and not self._start_tls():
+        if self.tls in ("may", "require") and not self._start_tls():
             return
         if self.stop_after == "helo":
+            return
+        if self.username and not self._log_in() or self.stop_after == "login":
             return
         message = self._message()
         if not self._ask("mail", f"MAIL FROM:<{self.sender}>{self._mail_parameters(message)}"):
@@ -435,7 +447,13 @@ class Conversation:
             return True
         if not self._ask("starttls", "STARTTLS"):
             return False
-        context = ssl.create_default_context(cafile=self.ca_path)
+        self._shake_hands()
+        return self._say_hello()
+
+    def _shake_hands(self):
+        context = ssl.create_default_context()
+        if self.ca_path:
+            context.load_verify_locations(self.ca_path)
         if not self.validate_certs:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -448,7 +466,14 @@ class Conversation:
             "bits": bits,
             "verified": self.validate_certs,
         }
-        return self._say_hello()
+
+    def _log_in(self):
+        if "PLAIN" not in self.extensions.get("AUTH", "").upper().split():
+            raise SmtpError(f"{self._place()}: the server does not offer AUTH PLAIN", self.record)
+        self.doing = "AUTH PLAIN"
+        secret = base64.b64encode(f"\0{self.username}\0{self.password}".encode())
+        self.wire.send(b"AUTH PLAIN " + secret + b"\r\n")
+        return self._note("login", "AUTH PLAIN", time.monotonic())["code"] == 235
 
     def _message(self):
         if self.content is None:

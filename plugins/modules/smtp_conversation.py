@@ -43,16 +43,17 @@ options:
     type: str
     default: ""
   recipients:
-    description: Envelope recipients. Required unless O(stop_after) is V(connect), V(helo) or V(mail).
+    description: Envelope recipients. Required unless O(stop_after) is V(connect), V(helo), V(login) or V(mail).
     type: list
     elements: str
     default: []
   tls:
     description:
       - V(never) does not ask for TLS, V(may) uses STARTTLS if the server offers it, and V(require) fails if it does not.
+      - V(implicit) begins with TLS, as on port 465 (RFC 8314).
       - A handshake that does not work is a failure with V(may) too. There is no second try in clear text.
     type: str
-    choices: [never, may, require]
+    choices: [never, may, require, implicit]
     default: may
   validate_certs:
     description:
@@ -61,8 +62,14 @@ options:
     type: bool
     default: false
   ca_path:
-    description: File of PEM certificates to trust instead of those of the system, with O(validate_certs=true).
+    description: File of PEM certificates to trust besides those of the system, with O(validate_certs=true).
     type: path
+  username:
+    description: Log in with AUTH PLAIN (RFC 4954) before the message is offered. Needs O(tls=require) or O(tls=implicit).
+    type: str
+  password:
+    description: Password of O(username). It is in no result.
+    type: str
   sample:
     description:
       - The message to send, from a built-in collection.
@@ -97,7 +104,7 @@ options:
   stop_after:
     description: The last step before QUIT. V(data) is the whole conversation.
     type: str
-    choices: [connect, helo, mail, rcpt, data]
+    choices: [connect, helo, login, mail, rcpt, data]
     default: data
 attributes:
   check_mode:
@@ -304,18 +311,21 @@ def main():
             "early": {"type": "bool", "default": False},
             "sender": {"type": "str", "default": ""},
             "recipients": {"type": "list", "elements": "str", "default": []},
-            "tls": {"type": "str", "choices": ["never", "may", "require"], "default": "may"},
+            "tls": {"type": "str", "choices": ["never", "may", "require", "implicit"], "default": "may"},
             "validate_certs": {"type": "bool", "default": False},
             "ca_path": {"type": "path"},
+            "username": {"type": "str"},
+            "password": {"type": "str", "no_log": True},
             "sample": {"type": "str", "choices": ["clean", "gtube", "eicar", "eicar_zip", "oversize"]},
             "size": {"type": "int", "default": 52428801},
             "content": {"type": "str"},
             "subject": {"type": "str"},
             "headers": {"type": "dict", "default": {}},
             "timeout": {"type": "float", "default": 300},
-            "stop_after": {"type": "str", "choices": ["connect", "helo", "mail", "rcpt", "data"], "default": "data"},
+            "stop_after": {"type": "str", "choices": ["connect", "helo", "login", "mail", "rcpt", "data"], "default": "data"},
         },
         mutually_exclusive=[("content", "sample"), ("content", "subject")],
+        required_together=[("username", "password")],
         supports_check_mode=False,
     )
     try:
