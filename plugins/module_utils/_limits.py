@@ -23,6 +23,8 @@ SYSTEM_MIB = 300
 SMTPD_MIB = 2
 # Clients that may be connected and send nothing. Each takes an smtpd process, none a worker.
 IDLE_CLIENTS = 100
+# 465 and 587.
+SUBMISSION_PORTS = 2
 # One dnsblog, and how many DNS lists a site has: when they all are slow at once, a quarter of the memory is theirs.
 DNSBLOG_MIB = 4
 LISTS = 4
@@ -36,8 +38,11 @@ class Contradiction(ValueError):
     """A set of limits that cannot hold; the text carries the arithmetic."""
 
 
-def derive(cpus, memory, message_size_limit, official_databases, overrides):
-    """Return every limit, with the given ones in place of the derived, or raise Contradiction."""
+def derive(cpus, memory, message_size_limit, official_databases, overrides, submission=False):
+    """Return every limit, with the given ones in place of the derived, or raise Contradiction.
+
+    With submission there are two more ports whose clients wait for the same workers.
+    """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     limits = {"cpus": cpus, "memory_mib": memory, "message_size_limit": message_size_limit}
 
@@ -58,6 +63,8 @@ def derive(cpus, memory, message_size_limit, official_databases, overrides):
     usual = limit("usual_scan", 5)
     spare = (memory - SYSTEM_MIB - clamd - workers * WORKER_MIB) // SMTPD_MIB
     in_time = workers * max((proxy - 1) // max(usual, 1), 1)
+    submitting = SUBMISSION_PORTS * limit("submission_processes", workers) if submission else 0
+    in_time = max(in_time - submitting, 1)
     smtpd = limit("smtpd_processes", min(max(workers * 4, min(workers * 4 + IDLE_CLIENTS, spare)), in_time))
     # postscreen keeps them all in one process, but each list that a new client is looked up in takes a dnsblog process until it has answered.
     limit("postscreen_clients", max(smtpd, min(20 * smtpd, memory // (LISTS * DNSBLOG_MIB))))
@@ -76,11 +83,11 @@ def derive(cpus, memory, message_size_limit, official_databases, overrides):
     limit("clamd_stream_size", max(inner, unpacked))
     limit("clamd_scan_size", max(4 * message_size_limit, 100 * MIB))
 
-    _check(limits, clamd, scan, child, proxy, usual, smtpd, workers)
+    _check(limits, clamd, scan, child, proxy, usual, smtpd, submitting, workers)
     return limits
 
 
-def _check(limits, clamd, scan, child, proxy, usual, smtpd, workers):
+def _check(limits, clamd, scan, child, proxy, usual, smtpd, submitting, workers):
     problems = []
 
     def need(holds, text):
@@ -105,10 +112,11 @@ def _check(limits, clamd, scan, child, proxy, usual, smtpd, workers):
     need(scan < child, f"scan_deadline {scan} s must be below child_timeout {child} s, or amavis ends a scan before its own deadline")
     need(child < proxy, f"child_timeout {child} s must be below proxy_timeout {proxy} s, or a client gets 451 for a message that is delivered")
     need(proxy < CLIENT_TIMEOUT, f"proxy_timeout {proxy} s must be below the {CLIENT_TIMEOUT} s that a client waits (RFC 5321 4.5.3.2.6)")
-    rounds = math.ceil(smtpd / workers)
+    rounds = math.ceil((smtpd + submitting) / workers)
+    waiting = f"(smtpd_processes {smtpd} + submission_processes {submitting // SUBMISSION_PORTS} x {SUBMISSION_PORTS} ports)" if submitting else f"smtpd_processes {smtpd}"
     need(
         rounds * usual < proxy,
-        f"worst wait: smtpd_processes {smtpd} / workers {workers} = {rounds} rounds x usual_scan {usual} s = {rounds * usual} s,"
+        f"worst wait: {waiting} / workers {workers} = {rounds} rounds x usual_scan {usual} s = {rounds * usual} s,"
         f" which must be below proxy_timeout {proxy} s",
     )
     need(

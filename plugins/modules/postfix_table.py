@@ -25,9 +25,13 @@ options:
     choices: [lmdb, hash, btree, cdb]
     default: lmdb
   entries:
-    description: The whole table, a dictionary of key to value. What is not in it goes away. An empty table is a table.
+    description:
+      - The whole table, a dictionary of key to value. What is not in it goes away. An empty table is a table.
+      - Either this or O(secret_entries) is required.
     type: dict
-    required: true
+  secret_entries:
+    description: The same for a table whose values no log and no diff may show. Set O(mode) as well.
+    type: dict
   aliases:
     description: Write and compile in the form of aliases(5).
     type: bool
@@ -100,20 +104,24 @@ def main():
         argument_spec={
             "path": {"type": "path", "required": True},
             "type": {"type": "str", "choices": ["lmdb", "hash", "btree", "cdb"], "default": "lmdb"},
-            "entries": {"type": "dict", "required": True},
+            "entries": {"type": "dict"},
+            "secret_entries": {"type": "dict", "no_log": True},
             "aliases": {"type": "bool", "default": False},
             "owner": {"type": "str", "default": "root"},
             "group": {"type": "str", "default": "root"},
             "mode": {"type": "str", "default": "0644"},
         },
+        mutually_exclusive=[("entries", "secret_entries")],
+        required_one_of=[("entries", "secret_entries")],
         supports_check_mode=True,
     )
     options = module.params
+    secret = options["entries"] is None
     path = options["path"]
     access = (options["owner"], options["group"], options["mode"])
     table = _tables.Table(module, path, options["type"], access, options["aliases"])
     try:
-        entries = _tables.fold(options["entries"])
+        entries = _tables.fold(options["secret_entries"] if secret else options["entries"])
         source = _files.File(path, _tables.render(entries, table.aliases), *access)
         if not module.check_mode:
             source.ids()
@@ -132,7 +140,8 @@ def main():
     }
     if result["changed"]:
         shown = None if before is None else _tables.render(before, table.aliases)
-        result["diff"] = {"before_header": path, "after_header": path, "before": text(shown), "after": text(source.after)}
+        texts = ["(the entries are secret)\n"] * 2 if secret else [text(shown), text(source.after)]
+        result["diff"] = {"before_header": path, "after_header": path, "before": texts[0], "after": texts[1]}
         if not module.check_mode:
             try:
                 if table.missing():

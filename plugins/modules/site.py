@@ -35,6 +35,11 @@ options:
         description: Let Postfix ask the next hop whether a recipient exists, see ADDRESS_VERIFICATION_README.
         type: bool
         default: false
+      next_hop_tls:
+        description: How the next hop is spoken to, a security level of smtp_tls_policy_maps.
+        type: str
+        choices: [none, may, encrypt, secure]
+        default: may
   recipients:
     description: Valid recipient addresses, or V(@domain) for every address of a domain.
     type: list
@@ -62,6 +67,60 @@ options:
     description: Points that amavis adds for an envelope sender, a dictionary of key to number.
     type: dict
     default: {}
+  accounts:
+    description: Who may send from anywhere after a login.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The login, an address in one of O(domains).
+        type: str
+        required: true
+      password:
+        description: The hash of the password, as crypt(3) or Argon2 makes it.
+        type: str
+        required: true
+      senders:
+        description: More addresses, or V(@domain), that the account may send as.
+        type: list
+        elements: str
+        default: []
+  smarthost:
+    description: The server that mail for the world is handed to, as in transport(5), without the transport.
+    type: str
+    default: ""
+  smarthost_tls:
+    description: How it is spoken to, a security level of smtp_tls_policy_maps.
+    type: str
+    choices: [encrypt, secure]
+    default: secure
+  tls_policies:
+    description: A dictionary of destination to policy, as smtp_tls_policy_maps has them.
+    type: dict
+    default: {}
+  tls_ca_file:
+    description: Path on the host of a file with certificate authorities, besides those of the host.
+    type: str
+    default: ""
+  dkim_domains:
+    description: The domains whose mail is signed.
+    type: list
+    elements: str
+    default: []
+  dkim_selector:
+    description: The selector of the keys (RFC 6376 section 3.1).
+    type: str
+    default: ""
+  forwarders:
+    description: Networks in CIDR notation whose hosts forward mail to the site.
+    type: list
+    elements: str
+    default: []
+  eight_bit_mime:
+    description: Whether the gateway offers 8BITMIME, which then every next hop has to offer as well.
+    type: bool
+    default: true
   client_allowlist:
     description: Networks in CIDR notation whose hosts are let in without the tests of the front door.
     type: list
@@ -130,6 +189,9 @@ options:
         type: int
       postscreen_clients:
         description: Clients that postscreen holds at once.
+        type: int
+      submission_processes:
+        description: SMTP connections at once on each port for submission.
         type: int
       connections_per_minute:
         description: Connections of one client in a minute; 0 for any number.
@@ -259,8 +321,26 @@ site:
       type: list
       elements: str
     tables:
-      description: Postfix tables by name (relay_domains, transport, verify_recipients, virtual, aliases).
+      description: Postfix tables by name (relay_domains, transport, verify_recipients, virtual, aliases, sender_logins, tls_policy).
       type: dict
+    logins:
+      description: The names of the accounts.
+      type: list
+      elements: str
+    relayhost:
+      description: The smarthost in canonical form, empty where there is none.
+      type: str
+    dkim_domains:
+      description: The domains whose mail is signed, in canonical form.
+      type: list
+      elements: str
+    dkim_selector:
+      description: The selector in canonical form.
+      type: str
+    forwarders:
+      description: The networks of forwarders.
+      type: list
+      elements: str
     relay_recipients:
       description: The recipients that the inventory names, and C(@domain) for each domain that has them verified.
       type: list
@@ -282,18 +362,20 @@ site:
 """
 
 import pathlib
+import re
 import shutil
 import ssl
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dns, _dnsbl, _host, _limits, _site
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dns, _dnsbl, _host, _limits, _outgoing, _site, _smtp
 
 LIMITS = (
     "workers",
     "smtpd_processes",
     "connections_per_client",
     "postscreen_clients",
+    "submission_processes",
     "connections_per_minute",
     "messages_per_minute",
     "recipients_per_minute",
@@ -307,10 +389,14 @@ LIMITS = (
     "clamd_stream_size",
     "clamd_scan_size",
 )
+# Seconds for a question to a next hop.
+TIMEOUT = 10
 SUPPORTED = {("debian", "13"), ("debian", "12")}
 # What may hold each port without being in the way: the services this collection sets up.
 POSTFIX = (["postfix.service", "postfix@-.service"], "master")
-OWNERS = {25: POSTFIX, 10024: (["amavis.service"], "/usr/sbin/amavi"), 10025: POSTFIX}
+AMAVIS = (["amavis.service"], "/usr/sbin/amavi")
+OWNERS = {25: POSTFIX, 10024: AMAVIS, 10025: POSTFIX, 10026: AMAVIS, 10027: POSTFIX}
+SUBMISSION = {465: POSTFIX, 587: POSTFIX}
 
 
 def main():
@@ -325,6 +411,7 @@ def main():
                     "name": {"type": "str", "required": True},
                     "next_hop": {"type": "str", "required": True},
                     "verify_recipients": {"type": "bool", "default": False},
+                    "next_hop_tls": {"type": "str", "choices": ["none", "may", "encrypt", "secure"], "default": "may"},
                 },
             },
             "recipients": {"type": "list", "elements": "str", "default": []},
@@ -333,6 +420,24 @@ def main():
             "trusted_networks": {"type": "list", "elements": "str", "default": []},
             "aliases": {"type": "dict", "default": {}},
             "sender_scores": {"type": "dict", "default": {}},
+            "accounts": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                    "senders": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "smarthost": {"type": "str", "default": ""},
+            "smarthost_tls": {"type": "str", "choices": ["encrypt", "secure"], "default": "secure"},
+            "tls_policies": {"type": "dict", "default": {}},
+            "tls_ca_file": {"type": "str", "default": ""},
+            "dkim_domains": {"type": "list", "elements": "str", "default": []},
+            "dkim_selector": {"type": "str", "default": ""},
+            "forwarders": {"type": "list", "elements": "str", "default": []},
+            "eight_bit_mime": {"type": "bool", "default": True},
             "client_allowlist": {"type": "list", "elements": "str", "default": []},
             "client_denylist": {"type": "list", "elements": "str", "default": []},
             "dnsbl_lists": {
@@ -381,21 +486,42 @@ def main():
         options["client_denylist"],
     )
     problems += site.problems
+    outgoing = _outgoing.Outgoing(
+        site,
+        options["domains"],
+        options["accounts"],
+        options["smarthost"],
+        options["smarthost_tls"],
+        options["tls_policies"],
+        options["dkim_domains"],
+        options["dkim_selector"],
+        options["forwarders"],
+    )
+    problems += outgoing.problems
     problems += platform_problems(options["accept_debian12"])
-    problems += host_problems(module, options["own_resolver"])
+    problems += host_problems(module, options["own_resolver"], OWNERS | SUBMISSION if outgoing.accounts else OWNERS)
     problems += nameserver_problems(options["nameservers"])
-    problems += certificate_problems(options["tls_certificate_file"], options["tls_key_file"])
+    problems += certificate_problems(module, options["tls_certificate_file"], options["tls_key_file"], site.hostname)
+    found = ca_problems(options["tls_ca_file"])
+    problems += found
+    if found:
+        options["tls_ca_file"] = ""
     found, warnings = _dnsbl.check(options["dnsbl_lists"], options["dnsbl_threshold"])
     problems += found
-    found, more = next_hop_problems(site)
-    problems += found
-    warnings += more
     limits = {}
     try:
-        limits = _limits.derive(_host.cpus(), _host.memory_mib(), options["message_size_limit"], options["official_databases"], options["limits"])
+        limits = _limits.derive(
+            _host.cpus(), _host.memory_mib(), options["message_size_limit"], options["official_databases"], options["limits"], bool(outgoing.accounts)
+        )
         problems += disk_problems(limits)
     except _limits.Contradiction as contradiction:
         problems.append(f"gateway_limits: {contradiction}")
+    found, more = next_hop_problems(site, options, limits)
+    problems += found
+    warnings += more
+    found, more = smarthost_problems(site, outgoing, options["tls_ca_file"])
+    problems += found
+    warnings += more
 
     if options["own_resolver"] or options["nameservers"]:
         warnings += [
@@ -422,8 +548,15 @@ def main():
                 "verify_recipients": site.verify_recipients(),
                 "virtual": site.virtual(),
                 "aliases": site.system_aliases(),
+                "sender_logins": outgoing.sender_logins(),
+                "tls_policy": outgoing.tls_policy(),
             },
             "relay_recipients": site.relay_recipients(),
+            "logins": sorted(outgoing.accounts),
+            "relayhost": outgoing.relayhost(),
+            "dkim_domains": outgoing.dkim_domains,
+            "dkim_selector": outgoing.dkim_selector,
+            "forwarders": outgoing.forwarders,
             "sender_scores": site.sender_scores,
             "client_access": site.client_access(),
             "next_hop_names": site.next_hop_names(),
@@ -461,12 +594,12 @@ def nameserver_problems(addresses):
     return problems
 
 
-def host_problems(module, own_resolver):
+def host_problems(module, own_resolver, owners):
     problems = []
     others = _host.installed(_host.OTHER_MTAS)
     if others:
         problems.append(f"another MTA is installed ({', '.join(others)}), which installing Postfix would remove; move its mail away and remove it first")
-    for port, (units, process) in OWNERS.items():
+    for port, (units, process) in owners.items():
         names = _host.listeners(port)
         if not names or any(name.startswith(process) for name in names):
             continue
@@ -482,8 +615,8 @@ def host_problems(module, own_resolver):
     return problems
 
 
-def certificate_problems(certificate, key):
-    """Let OpenSSL load the pair as Postfix would."""
+def certificate_problems(module, certificate, key, hostname):
+    """Let OpenSSL load the pair as Postfix would, and look at what its clients would."""
     if not certificate and not key:
         return []
     problems = []
@@ -495,13 +628,36 @@ def certificate_problems(certificate, key):
             pathlib.Path(path).read_bytes()
         except OSError as error:
             problems.append(f"{variable}: {path} cannot be read on the gateway ({error.strerror}); put it there first")
-    if not problems:
-        try:
-            # A password callback keeps OpenSSL from asking on the terminal.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: b"")
-        except (ssl.SSLError, OSError) as error:
-            problems.append(f"gateway_tls_certificate_file: {certificate} and {key} are not a certificate and its unencrypted key ({error})")
+    if problems:
+        return problems
+    try:
+        # A password callback keeps OpenSSL from asking on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: b"")
+    except (ssl.SSLError, OSError) as error:
+        return [f"gateway_tls_certificate_file: {certificate} and {key} are not a certificate and its unencrypted key ({error})"]
+    # The ssl module reads no dates. Where there is no openssl yet, gateway-certificate looks before anything is switched.
+    if not module.get_bin_path("openssl"):
+        return []
+    look = ["openssl", "x509", "-noout", "-in", certificate]
+    rc, out, _err = module.run_command([*look, "-enddate", "-checkend", "0"])
+    if rc:
+        until = re.sub(r".*notAfter=(.*?)\s*\n.*", r"\1", out, flags=re.DOTALL)
+        problems.append(f"gateway_tls_certificate_file: {certificate} has expired ({until}); renew it")
+    if "does match" not in module.run_command([*look, "-checkhost", hostname or ""])[1]:
+        problems.append(f"gateway_tls_certificate_file: {certificate} is not for {hostname}, which clients ask for; use one with this name")
     return problems
+
+
+def ca_problems(path):
+    if not path:
+        return []
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        return [f"gateway_tls_ca_file: {path} holds no certificates in PEM format ({error.reason})"]
+    except OSError as error:
+        return [f"gateway_tls_ca_file: {path} cannot be read on the gateway ({error.strerror}); put it there first"]
+    return []
 
 
 def disk_problems(limits):
@@ -521,9 +677,10 @@ def disk_problems(limits):
     return problems
 
 
-def next_hop_problems(site):
+def next_hop_problems(site, options, limits):
     problems, warnings = [], []
     seen = set()
+    levels = {entry["next_hop"].strip(): entry["next_hop_tls"] for entry in options["domains"]}
     for variable, host, port, bracketed in site.next_hops:
         if (host, port) in seen:
             continue
@@ -538,7 +695,66 @@ def next_hop_problems(site):
             problems.append(f"{variable}: {host} is this gateway itself, so mail would loop; name the internal mail server")
         elif warning:
             warnings.append(f"{variable}: {warning}")
+        else:
+            level = next((level for text, level in levels.items() if _same_hop(text, host, port)), "may")
+            problems += [f"{variable}: {problem}" for problem in offer_problems(host, port, level, site.hostname, options, limits)]
     return problems, warnings
+
+
+def _same_hop(text, host, port):
+    try:
+        return _addresses.next_hop(text)[:2] == (host, port)
+    except ValueError:
+        return False
+
+
+def offer_problems(host, port, level, hostname, options, limits):
+    """What a next hop does not take, the gateway must not take either: after its 250 all that is left is a bounce."""
+    try:
+        offered = _smtp.converse(host=host, port=port, helo=hostname, tls="never", stop_after="helo", timeout=TIMEOUT)["extensions"]
+    except _smtp.SmtpError:
+        return []
+    offered = {name.upper(): parameters for name, _space, parameters in (line.partition(" ") for line in offered)}
+    problems = []
+    size = offered.get("SIZE", "").strip()
+    needed = limits.get("reinjection_size_limit", 0)
+    if size.isdigit() and 0 < int(size) < needed:
+        most = int(size) - _limits.HEADER_HEADROOM
+        problems.append(
+            f"{host} takes messages of {size} bytes, but the gateway would hand it up to {needed}, and what it refuses then has to be bounced;"
+            f" set gateway_message_size_limit to {most} at most, or let it take more"
+        )
+    if options["eight_bit_mime"] and "8BITMIME" not in offered:
+        problems.append(f"{host} does not offer 8BITMIME, so Postfix would rewrite messages for it, which breaks their signatures; set gateway_8bitmime: false")
+    if level in ("encrypt", "secure"):
+        reason = tls_problem(host, port, level, hostname, options["tls_ca_file"])
+        if reason:
+            problems.append(f"next_hop_tls is {level}, but mail would wait in the queue: {reason}")
+    return problems
+
+
+def tls_problem(host, port, level, hostname, ca_file):
+    """Return why a server cannot be spoken to at a security level, '' if it can."""
+    try:
+        _smtp.converse(
+            host=host, port=port, helo=hostname, tls="require", validate_certs=level == "secure", ca_path=ca_file or None, stop_after="helo", timeout=TIMEOUT
+        )
+    except _smtp.SmtpError as error:
+        return str(error)
+    return ""
+
+
+def smarthost_problems(site, outgoing, ca_file):
+    if not outgoing.smarthost:
+        return [], []
+    host, port, bracketed = outgoing.smarthost
+    problem, warning, _found = _host.reach(host, port)
+    if problem and bracketed:
+        return [f"gateway_smarthost.next_hop: {problem}; correct the name or its DNS record"], []
+    if problem or warning:
+        return [], [f"gateway_smarthost.next_hop: {problem or warning}"]
+    reason = tls_problem(host, port, outgoing.smarthost_tls, site.hostname, ca_file)
+    return [f"gateway_smarthost: tls is {outgoing.smarthost_tls}, but mail for the world would wait in the queue: {reason}"] if reason else [], []
 
 
 if __name__ == "__main__":

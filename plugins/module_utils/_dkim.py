@@ -1,0 +1,119 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""DKIM keys on the disk (RFC 6376, RFC 8463), and which of them signs.
+
+Private to antispam.gateway.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import pathlib
+import re
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _records
+
+ALGORITHMS = {
+    "rsa": ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+    "ed25519": ["-algorithm", "ED25519"],
+}
+# What DER has before the 32 bytes of a private and of a public Ed25519 key (RFC 8410).
+ED25519_PRIVATE = bytes.fromhex("302e020100300506032b657004220420")
+ED25519_PUBLIC = bytes.fromhex("302a300506032b6570032100")
+
+
+class Broken(ValueError):
+    """A file that holds no key; the text names it and the way out."""
+
+
+def make(run, algorithm):
+    """Return a new private key as the signer reads it: PEM for RSA, base64 of the 32 bytes for Ed25519."""
+    pem = run(["openssl", "genpkey", *ALGORITHMS[algorithm]], check_rc=True)[1]
+    if algorithm == "rsa":
+        return pem
+    return base64.b64encode(_der(pem).removeprefix(ED25519_PRIVATE)).decode("ascii") + "\n"
+
+
+def public(run, path, algorithm):
+    """Return the base64 text of a key's tag p=; raises Broken."""
+    try:
+        text = pathlib.Path(path).read_text(encoding="ascii")
+        if algorithm == "ed25519":
+            der = base64.b64encode(ED25519_PRIVATE + base64.b64decode(text, validate=False)).decode("ascii")
+            text = f"-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n"
+        # "openssl rsa -check" takes no other kind of key and no public one; the empty password keeps it from asking for one.
+        command = ["openssl", "rsa", "-passin", "pass:", "-check", "-pubout"] if algorithm == "rsa" else ["openssl", "pkey", "-pubout"]
+        rc, out, _err = run(command, data=text)
+        der = _der(out) if rc == 0 else b""
+    except (OSError, ValueError):
+        rc, der = 1, b""
+    if rc or not der:
+        raise Broken(f"{path} is no {algorithm} key that can be read; put it right, or move it away and a new one is made")
+    return base64.b64encode(der.removeprefix(ED25519_PUBLIC)).decode("ascii")
+
+
+def _der(pem):
+    """Return what PEM holds; openssl may print more than that."""
+    inside = re.search(r"-----BEGIN [A-Z ]+-----(.*?)-----END", pem, re.DOTALL)
+    return base64.b64decode(inside[1]) if inside else b""
+
+
+def record(algorithm, key):
+    """Return the text of a key's TXT record."""
+    return f"v=DKIM1; k={algorithm}; p={key}"
+
+
+def published(name, key):
+    """Return ('yes' | 'no' | 'other' | 'unknown', a sentence) of a key's record."""
+    try:
+        found = [tags for tags in map(_records.tags, _records.lookup(name, "TXT")) if "p" in tags]
+    except _records.Unknown as error:
+        return "unknown", f"the DNS does not answer ({error})"
+    if any(tags["p"] == key for tags in found):
+        return "yes", ""
+    if found:
+        return "other", f"{name} holds another key"
+    return "no", f"{name} is not published"
+
+
+class Keyring:
+    """The keys of one directory, and the domains that they sign for.
+
+    Beside the keys, SELECTOR.pem, a file `signing` has the selector in use in its first line, and below it the domains that are signed with it.
+    """
+
+    def __init__(self, run, directory, domains, algorithm):
+        self.run, self.domains, self.algorithm = run, domains, algorithm
+        self.directory = pathlib.Path(directory)
+
+    def path(self, selector):
+        return self.directory / f"{selector}.pem"
+
+    def signing(self):
+        """Return (selector, domains) in use, ('', []) where there is none or its key is gone."""
+        try:
+            selector, *domains = (self.directory / "signing").read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            return "", []
+        domains = [domain for domain in self.domains if domain in domains]
+        return (selector, domains) if self.path(selector).exists() and domains else ("", [])
+
+    def next(self, selector, published):
+        """Return (selector, domains) to sign with from now on: a new key takes over once it is published for all that the old one signs for."""
+        before, domains = self.signing()
+        if before == selector:
+            return before, [domain for domain in self.domains if domain in domains or domain in published]
+        if published and set(domains) <= set(published):
+            return selector, [domain for domain in self.domains if domain in published]
+        return before, domains
+
+    def add(self, selector, ids):
+        for directory in (self.directory.parent, self.directory):
+            if not directory.exists():
+                directory.mkdir(mode=0o750, parents=True)
+                os.chown(directory, *ids)
+        _files.replace(self.path(selector), make(self.run, self.algorithm).encode("ascii"), ids, 0o640)
+
+    def sign_with(self, selector, domains, ids):
+        _files.replace(self.directory / "signing", "\n".join([selector, *domains, ""]).encode("ascii"), ids, 0o640)

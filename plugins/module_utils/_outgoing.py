@@ -1,0 +1,171 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way out of a site: who may send what, how it travels, and what it is signed with.
+
+Private to antispam.gateway. Like _site.py it touches no host, and `problems` holds one sentence for each mistake.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
+
+# What crypt(3) and Argon2 make, with a scheme of Dovecot before it or none. MD5 and DES are no longer hashes.
+_HASH = re.compile(r"(?:\{(?:CRYPT|SHA256-CRYPT|SHA512-CRYPT|BLF-CRYPT|ARGON2ID?)\})?\$(?:5|6|y|2[aby]|argon2id?)\$[A-Za-z0-9./+=,$-]{20,}\Z")
+# smtp_tls_policy_maps in postconf(5).
+TLS_LEVELS = ("none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure")
+_SELECTOR = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*\Z")
+
+
+def password_hash(text):
+    """Refuse what is no password hash. What was given is in no error."""
+    if not _HASH.match(str(text)):
+        raise ValueError("this is no password hash; write what 'openssl passwd -6' or 'mkpasswd --method=yescrypt' prints, never the password itself")
+    return True
+
+
+def selector(text):
+    """Return a DKIM selector (RFC 6376 section 3.1) in lower case."""
+    name = str(text).strip().lower()
+    if not _SELECTOR.match(name):
+        raise ValueError(f"'{text}' is not a selector: write letters, digits and hyphens, like mx1-2026")
+    return name
+
+
+def tls_destination(text):
+    """Return a key of smtp_tls_policy_maps: a next hop as it stands in a table, a domain, or .domain for all below it."""
+    key = str(text).strip()
+    if key.startswith("."):
+        return "." + _addresses.domain(key[1:])
+    return _addresses.write_next_hop(*_addresses.next_hop(key))
+
+
+def tls_policy(text):
+    """Return a value of smtp_tls_policy_maps, whose level is one that Postfix knows."""
+    words = str(text).split()
+    if not words or words[0] not in TLS_LEVELS:
+        raise ValueError(f"'{text}' does not begin with a security level of Postfix: write one of {', '.join(TLS_LEVELS)}")
+    return " ".join(words)
+
+
+class Outgoing:
+    """What a validated `site` (_site.Site) sends, and how."""
+
+    def __init__(self, site, domains, accounts=(), smarthost="", smarthost_tls="secure", tls_policies=None, dkim_domains=(), dkim_selector="", forwarders=()):
+        self.problems = []
+        self.site = site
+        self.accounts = self._accounts(accounts)
+        self.smarthost, self.smarthost_tls = self._smarthost(smarthost) if smarthost else None, smarthost_tls
+        self.policies = self._policies(tls_policies or {}, domains)
+        self.dkim_domains = self._dkim_domains(dkim_domains)
+        self.dkim_selector = self._take("gateway_dkim_selector", selector, dkim_selector) if dkim_selector else ""
+        self.forwarders = self._forwarders(forwarders)
+
+    def _take(self, variable, parse, text):
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problems.append(f"{variable}: {error}")
+            return None
+
+    def _ours(self, variable, address, way_out):
+        name = address.rpartition("@")[2]
+        if name in self.site.domains:
+            return True
+        self.problems.append(f"{variable}: {address} is in {name}, which is not in gateway_domains; {way_out}")
+        return False
+
+    def _accounts(self, entries):
+        """Return {login: senders}."""
+        result = {}
+        for index, entry in enumerate(entries):
+            variable = f"gateway_accounts[{index}]"
+            name = self._take(f"{variable}.name", _addresses.address, entry["name"])
+            self._take(f"{variable}.password", password_hash, entry["password"])
+            senders = {name}
+            for number, text in enumerate(entry.get("senders") or ()):
+                where = f"{variable}.senders[{number}]"
+                sender = self._take(where, lambda given: _addresses.address(given, wildcard=True), text)
+                if sender and self._ours(where, sender, "an account sends for the site's own domains"):
+                    senders.add(sender)
+            if name is None or not self._ours(f"{variable}.name", name, "name the account by an address of the site"):
+                continue
+            if name in result:
+                self.problems.append(f"{variable}.name: {name} stands in the list twice; keep one of them")
+            result[name] = senders
+        return result
+
+    def _smarthost(self, text):
+        """Return (host, port, bracketed)."""
+        hop = self._take("gateway_smarthost.next_hop", _addresses.next_hop, text)
+        if hop and hop[1] == 465:
+            self.problems.append("gateway_smarthost.next_hop: on port 465 TLS comes before SMTP, which Postfix does for no single next hop; name port 587")
+        return hop
+
+    def _policies(self, entries, domains):
+        result = {}
+        for key, text in entries.items():
+            variable = f"gateway_tls_policies['{key}']"
+            self._add(result, variable, self._take(variable, tls_destination, key), self._take(variable, tls_policy, text))
+        for index, entry in enumerate(domains):
+            level = entry.get("next_hop_tls") or "may"
+            variable = f"gateway_domains[{index}].next_hop_tls"
+            try:
+                hop = _addresses.next_hop(entry["next_hop"])
+            except ValueError:
+                continue  # the site has said so
+            if level == "secure" and _addresses.is_ip(hop[0]):
+                self.problems.append(f"{variable}: {entry['next_hop']} is an address, and certificates are for names; name the next hop")
+            key = _addresses.write_next_hop(*hop)
+            if result.get(key, level) != level:
+                self.problems.append(f"{variable}: {key} has the level {result[key]} as well; a next hop has one")
+            result[key] = level
+        if self.smarthost:
+            result[self.relayhost()] = self.smarthost_tls
+        return result
+
+    def _add(self, table, variable, key, value):
+        if key is None or value is None:
+            return
+        if key in table:
+            self.problems.append(f"{variable}: {key} is there already in another spelling; keep one of them")
+        table[key] = value
+
+    def _dkim_domains(self, names):
+        result = []
+        for index, text in enumerate(names):
+            variable = f"gateway_dkim_domains[{index}]"
+            name = self._take(variable, _addresses.fqdn, text)
+            if name and name not in self.site.domains:
+                self.problems.append(f"{variable}: {name} is not in gateway_domains; only the site's own domains are signed for")
+            elif name:
+                result.append(name)
+        return sorted(set(result))
+
+    def _forwarders(self, texts):
+        result = []
+        for index, text in enumerate(texts):
+            variable = f"gateway_forwarders[{index}]"
+            net = self._take(variable, lambda given: _addresses.client_network(given, "which SpamAssassin refuses"), text)
+            if net is not None and not net.prefixlen:
+                self.problems.append(f"{variable}: {net} is everybody; name the networks that are meant")
+            elif net is not None:
+                result.append(str(net))
+        return result
+
+    # What the roles derive. Postfix tables are dictionaries of key to value.
+
+    def sender_logins(self):
+        """Who may send as whom: {sender: "login, login"}."""
+        owners = {}
+        for login, senders in sorted(self.accounts.items()):
+            for sender in senders:
+                owners.setdefault(sender, []).append(login)
+        return {sender: ", ".join(logins) for sender, logins in owners.items()}
+
+    def tls_policy(self):
+        return {key: level for key, level in self.policies.items() if level != "may"}
+
+    def relayhost(self):
+        return _addresses.write_next_hop(*self.smarthost) if self.smarthost else ""
