@@ -112,19 +112,6 @@ def test_without_the_inner_server_mail_waits_and_arrives_once(gateway, inside):
     assert mailboxes(record.message_id) == [ALICE]
 
 
-@pytest.mark.holds("S3", "S8")
-def test_mail_that_the_inner_server_refuses_after_all_is_returned_to_its_sender(inside):
-    recipient = "gone@staff.example.com"
-    inside.check_output(f"postconf -e 'smtpd_recipient_restrictions = check_recipient_access inline:{{{recipient}=REJECT}}' && postfix reload")
-    try:
-        record = STRANGER.converse(recipients=[recipient])
-        arrived = mailboxes(record.message_id)
-    finally:
-        inside.check_output("postconf -X smtpd_recipient_restrictions && postfix reload")
-    assert record.answer == "250 2.0.0"
-    assert arrived == ["sender@example.org"]
-
-
 # --- No room ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way out, switched on and off under a gateway that goes on running: signing, records, a smarthost, certificates that are renewed."""
+
+import contextlib
+import re
+
+import dkim
+import dns.exception
+import dns.resolver
+import pytest
+from _faults import write
+from _network import ALICE, BOB, STRANGER, TRUSTED, deliveries, gateway, inside, mailboxes, message, newcomer, outside, postconf, wait_for_journal, wait_until
+from _playbook import refused, run
+
+FRIEND = "friend@example.org"
+DNS = "antispam.gateway.dns"
+ACME = "/etc/letsencrypt/live/mx1.example.com"
+INSIDE_CA = "/usr/local/share/inside-ca.pem"
+HOP = "[mail.inside.example.com]"
+ALL_ON = {
+    "gateway_dkim_ed25519": True,
+    "gateway_hide_internal_hops": True,
+    "gateway_dmarc_reject": True,
+    "gateway_forwarders": ["198.18.90.0/24"],
+    "gateway_tls_acme_directory": ACME,
+    "gateway_tls_ca_file": INSIDE_CA,
+    "gateway_domains": [
+        {"name": "example.com", "next_hop": HOP, "next_hop_tls": "secure"},
+        {"name": "example.net", "next_hop": "[mail.inside.example.com]:25", "verify_recipients": True, "next_hop_tls": "secure"},
+        {"name": "staff.example.com", "next_hop": HOP, "next_hop_tls": "secure"},
+    ],
+}
+SMARTHOST = {"next_hop": "[mail.example.org]:587", "username": "relay", "password": "relay-secret"}
+SIGNERS = ["amavis", "dkimpy_milter"]
+
+
+# --- The network around it --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def published(zone, *lines):
+    """Records that stand in a zone of the name server for a while. The gateway's resolver has not asked for them before."""
+    path = f"/etc/bind/zones/{zone}"
+    before = outside().file(path).content_string
+    try:
+        write(path, before + "".join(f"{line}\n" for line in lines), name="ns.example.org")
+        forget()
+        yield
+    finally:
+        write(path, before, name="ns.example.org")
+        forget()
+
+
+def forget():
+    """Let the name server read its zones, and the gateway's resolver ask again."""
+    outside().check_output("systemctl restart named")
+    wait_until(lambda: outside().run("dig +short @203.0.113.53 example.org SOA").stdout, "the name server")
+    gateway().check_output("systemctl restart unbound")
+    wait_until(lambda: gateway().run("getent ahostsv4 mail.example.org").rc == 0, "the resolver")
+
+
+def renew(directory, name="mx1.example.com", key=None, options=""):
+    """Have a certificate from an ACME client: the two files, one after the other. Returns its fingerprint."""
+    new = f"{directory}/new"
+    gateway().check_output(
+        f"mkdir -p {new} && cd {new} && openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN={name} -addext subjectAltName=DNS:{name}"
+        f" {options} -keyout privkey.pem -out fullchain.pem 2>&1 && {f'cp {key} privkey.pem' if key else 'true'} && mv fullchain.pem .. && mv privkey.pem .."
+    )
+    return gateway().check_output(f"openssl x509 -noout -fingerprint -sha256 -in {directory}/fullchain.pem")
+
+
+def shown():
+    """The fingerprint of the certificate that a new client sees."""
+    command = "openssl s_client -starttls smtp -connect 203.0.113.10:25 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256"
+    return outside().run(command).stdout.strip()
+
+
+def printed(variables):
+    """The records of keys that the playbook prints for publishing: {name: text of a zone file}."""
+    said = run(playbook=DNS, variables=variables).output
+    return dict(re.findall(r"([a-z0-9.-]+[.]_domainkey[.][a-z.]+)[.] TXT ((?:\"[^\"]*\" ?)+)", said.replace("\\", "")))
+
+
+@contextlib.contextmanager
+def printed_is_published(selectors, variables=ALL_ON):
+    """Publish these records as they are printed."""
+    found = {name: text for name, text in printed(variables).items() if name.split("._domainkey.")[0] in selectors}
+    assert found
+    with contextlib.ExitStack() as stack:
+        for zone in ("example.com", "example.net"):
+            lines = [f"{name}. 1 TXT {text}" for name, text in found.items() if name.endswith(f"{zone}")]
+            stack.enter_context(published(zone, *lines))
+        yield
+
+
+def verified(delivered):
+    """The algorithms and domains of the signatures of a message that an independent verifier finds good."""
+    raw = delivered.message.as_bytes()
+    resolver = dns.resolver.Resolver(configure=False)
+    resolver.nameservers = ["203.0.113.53"]
+
+    def text(name, timeout=5):
+        try:
+            return b"".join(resolver.resolve(name.decode().rstrip("."), "TXT")[0].strings)
+        except dns.exception.DNSException:
+            return None
+
+    good = []
+    for index, header in enumerate(delivered.message.get_all("DKIM-Signature", [])):
+        tags = dict(re.findall(r"([a-z]+)=([^;]*)", "".join(header.split())))
+        if dkim.DKIM(raw).verify(idx=index, dnsfunc=text):
+            good.append((tags["a"], tags["d"], tags["s"]))
+    return good
+
+
+def arrived(client=TRUSTED, **arguments):
+    record = client.converse(**{"recipients": [FRIEND], "content": message(sender=arguments.get("sender", ALICE), recipients=[FRIEND]), **arguments})
+    assert record.answer == "250 2.0.0", record
+    (delivered,) = deliveries(record.message_id)
+    return delivered
+
+
+# --- Everything on ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="master", scope="module")
+def _master(network):
+    return gateway().check_output("cat /var/spool/postfix/pid/master.pid").strip()
+
+
+@pytest.fixture(name="on", scope="module")
+def _on(master):
+    """A gateway with everything switched on; its keys are there, and nothing of them is published."""
+    renew(ACME)
+    write(INSIDE_CA, inside().check_output("cat /srv/tls/ca.pem"))
+    result = run(variables=ALL_ON)
+    assert result.rc == 0, result
+    yield result
+
+
+@pytest.fixture(name="signing", scope="module")
+def _signing(on):
+    """Its keys are published, and a second run has seen that."""
+    with printed_is_published(("mx1", "mx1-ed25519")):
+        result = run(variables=ALL_ON, roles=SIGNERS)
+        assert result.rc == 0, result
+        yield result
+
+
+class TestOn:
+    def test_nothing_was_restarted_that_holds_connections(self, on, master):
+        assert gateway().check_output("cat /var/spool/postfix/pid/master.pid").strip() == master
+
+    def test_an_unpublished_new_key_never_signs_and_the_run_says_so(self, on):
+        assert "mx1._domainkey.example.com is not published, so no rsa key signs for example.com" in on.said
+        assert arrived().message.get_all("DKIM-Signature", []) == []
+
+    def test_no_private_key_is_shown(self, on):
+        assert "PRIVATE KEY" not in on.output
+        seed = gateway().check_output("cat /etc/dkimpy-milter/keys/mx1-ed25519.pem")
+        assert seed not in on.output
+
+    def test_mail_goes_on_to_a_next_hop_whose_certificate_is_verified(self, on, began):
+        record = STRANGER.converse(recipients=[BOB])
+        assert mailboxes(record.message_id) == [BOB]
+        assert "Verified TLS connection established to mail.inside.example.com" in wait_for_journal(began, "TLS connection established to")[0]
+
+    def test_how_a_message_got_here_from_inside_is_not_told(self, on):
+        headers = {"Received": "from pc.inside.example.com (pc [198.51.100.77]) by mail.inside.example.com; Thu, 1 Jan 2026 00:00:00 +0000"}
+        received = " ".join(arrived(content=message(sender=ALICE, headers=headers)).message.get_all("Received"))
+        assert "198.51.100." not in received
+        assert "mx1.example.com" in received
+
+    def test_how_a_message_got_here_from_outside_is_told(self, on):
+        record = STRANGER.converse()
+        (delivered,) = deliveries(record.message_id)
+        assert STRANGER.source_address in " ".join(delivered.message.get_all("Received"))
+
+    def test_a_forged_message_is_refused_where_the_site_says_so(self, on):
+        sender = "author@reject.example.org"
+        record = newcomer().converse(sender=sender, content=message(sender=sender))
+        assert (record.reply["step"], record.answer) == ("end_of_data", "554 5.7.0")
+        assert mailboxes(record.message_id) == []
+
+    def test_the_author_himself_is_not_refused(self, on):
+        sender = "author@reject.example.org"
+        assert STRANGER.converse(sender=sender, content=message(sender=sender)).answer == "250 2.0.0"
+
+    def test_a_forwarder_is_not_refused_for_what_it_forwards(self, on):
+        sender = "author@reject.example.org"
+        record = newcomer(90).converse(sender=sender, content=message(sender=sender))
+        assert record.answer == "250 2.0.0"
+        (delivered,) = deliveries(record.message_id)
+        assert "DMARC_REJECT" not in delivered.message["X-Spam-Status"]
+
+    def test_a_domain_that_asks_for_nothing_is_not_refused(self, on):
+        sender = "author@none.example.org"
+        assert newcomer().converse(sender=sender, content=message(sender=sender)).answer == "250 2.0.0"
+
+
+class TestSigning:
+    def test_an_outgoing_message_verifies_with_both_keys_under_an_independent_verifier(self, signing):
+        assert sorted(verified(arrived())) == [("ed25519-sha256", "example.com", "mx1-ed25519"), ("rsa-sha256", "example.com", "mx1")]
+
+    def test_what_an_account_sends_is_signed_as_well(self, signing):
+        delivered = arrived(STRANGER, port=587, tls="require", username=ALICE, password="alice-secret", sender=ALICE)
+        assert [domain for _algorithm, domain, _selector in verified(delivered)] == ["example.com"] * 2
+
+    def test_what_comes_from_outside_is_not_signed(self, signing):
+        record = STRANGER.converse(content=message(sender=ALICE))
+        (delivered,) = deliveries(record.message_id)
+        assert delivered.message.get_all("DKIM-Signature", []) == []
+
+    def test_a_new_selector_does_not_sign_before_it_is_published_and_the_old_one_goes_on(self, signing):
+        result = run(variables={**ALL_ON, "gateway_dkim_selector": "next"}, roles=["amavis"])
+        assert result.rc == 0
+        assert "next._domainkey.example.com is not published, so mx1 goes on signing for example.com" in result.said
+        assert ("rsa-sha256", "example.com", "mx1") in verified(arrived())
+
+    def test_a_new_selector_signs_once_it_is_published(self, signing):
+        new = {**ALL_ON, "gateway_dkim_selector": "next"}
+        with printed_is_published(("next",), new):
+            assert run(variables=new, roles=["amavis"]).rc == 0
+            assert ("rsa-sha256", "example.com", "next") in verified(arrived())
+        # And back, which a published key may at once.
+        assert run(variables=ALL_ON, roles=["amavis"]).rc == 0
+        assert ("rsa-sha256", "example.com", "mx1") in verified(arrived())
+
+    def test_a_failure_of_the_dns_takes_no_working_key_out_of_use(self, signing):
+        outside().check_output("systemctl stop named")
+        try:
+            result = run(variables={**ALL_ON, "gateway_dkim_selector": "later", "gateway_dkim_domains": ["example.com"]}, roles=["amavis"])
+        finally:
+            outside().check_output("systemctl start named")
+        assert result.rc == 0
+        assert "the DNS does not answer" in result.said
+        assert "mx1 goes on signing for example.com" in result.said
+        assert ("rsa-sha256", "example.com", "mx1") in verified(arrived())
+
+    def test_the_records_are_compared_with_what_is_published(self, signing):
+        result = run(playbook=DNS, variables=ALL_ON)
+        assert result.rc == 0, result
+        for name in ("mx1._domainkey.example.com. TXT", "example.com. MX 10 mx1.example.com.", 'example.com. TXT "v=spf1 mx -all"'):
+            assert f"ok {name}" in result.said
+        assert "missing _dmarc.example.com. TXT" in result.said
+
+    def test_a_record_that_is_wrong_is_shown_and_fails(self, signing):
+        with published("example.com", "_25._tcp.mx1 1 TLSA 3 1 1 " + "ab" * 32, '_dmarc 1 TXT "v=DMARC1; p=none"'):
+            result = run(playbook=DNS, variables=ALL_ON)
+        assert result.rc != 0
+        assert "Published, and not right: _25._tcp.mx1.example.com TLSA." in result.said
+        assert "ok _dmarc.example.com. TXT" in result.said
+
+
+# --- Certificates -----------------------------------------------------------------------------------------------------
+
+
+class TestRenewal:
+    def test_a_renewed_certificate_is_picked_up_without_a_lost_connection(self, on, master):
+        # A conversation that is under way goes on over it.
+        client = STRANGER.begin(tls="require", recipients=[BOB], script=None)
+        fingerprint = renew(ACME)
+        wait_until(lambda: shown() == fingerprint, "the renewed certificate")
+        record = STRANGER.finish(client)
+        assert record.answer == "250 2.0.0"
+        assert mailboxes(record.message_id) == [BOB]
+        assert gateway().check_output("cat /var/spool/postfix/pid/master.pid").strip() == master
+
+    @pytest.mark.parametrize(
+        "broken, words",
+        [
+            ({"key": "/etc/amavis/dkim/example.com/mx1.pem"}, "does not belong to"),
+            ({"name": "mx9.example.com"}, "is not for mx1.example.com"),
+        ],
+        ids=["another key", "another name"],
+    )
+    def test_a_renewal_that_went_wrong_does_not_reach_a_client(self, on, began, broken, words):
+        before = shown()
+        renew(ACME, **broken)
+        wait_until(lambda: words in gateway().run("journalctl --quiet --unit gateway-certificate --lines 20").stdout, "the complaint")
+        assert shown() == before
+        fingerprint = renew(ACME)
+        wait_until(lambda: shown() == fingerprint, "the renewed certificate")
+
+
+# --- A smarthost ------------------------------------------------------------------------------------------------------
+
+
+class TestSmarthost:
+    def test_mail_for_the_world_goes_to_the_smarthost_with_a_login(self, on):
+        result = run(variables={**ALL_ON, "gateway_smarthost": SMARTHOST})
+        assert result.rc == 0, result
+        assert "relay-secret" not in result.output
+        received = " ".join(arrived().message.get_all("Received"))
+        assert "(Authenticated sender: relay)" in received
+        assert gateway().file("/etc/postfix/smarthost_password").mode == 0o600
+        assert gateway().file("/etc/postfix/smarthost_password.lmdb").mode == 0o600
+
+    def test_mail_for_the_site_does_not(self, on, began):
+        record = STRANGER.converse(recipients=[BOB])
+        assert mailboxes(record.message_id) == [BOB]
+        assert "relay=mail.inside.example.com" in wait_for_journal(began, f"{record.queue_id}: to=<{BOB}>")[0]
+
+
+# --- Bad input --------------------------------------------------------------------------------------------------------
+
+WAY_OUT_MISTAKES = {
+    "a smarthost that refuses the login": ({"gateway_smarthost": {**SMARTHOST, "password": "other-secret"}}, "refuses the login of relay", "other-secret"),
+    "a password where a hash belongs": (
+        {"gateway_accounts": [{"name": ALICE, "password": "correct horse battery staple"}]},
+        "gateway_accounts[0].password: this is no password hash",
+        "battery",
+    ),
+    "a domain to sign that is not ours": ({"gateway_dkim_domains": ["example.org"]}, "gateway_dkim_domains[0]: example.org is not in gateway_domains", None),
+    "a next hop that takes less": (
+        {"gateway_domains": [{"name": "example.com", "next_hop": "[mail.inside.example.com]:2525"}], "gateway_recipients": [ALICE]},
+        "takes messages of 1000000 bytes",
+        None,
+    ),
+    "an account of another domain": (
+        {"gateway_accounts": [{"name": FRIEND, "password": "$6$salt$" + "x" * 86}]},
+        "gateway_accounts[0].name: friend@example.org is in example.org, which is not in gateway_domains",
+        None,
+    ),
+    "a key that cannot be read": (
+        {"gateway_tls_certificate_file": "/etc/ssl/certs/ca-certificates.crt", "gateway_tls_key_file": "/no/such.key"},
+        "gateway_tls_key_file: /no/such.key cannot be read",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", WAY_OUT_MISTAKES)
+def test_a_mistake_is_named_before_anything_is_switched(mistake):
+    variables, words, secret = WAY_OUT_MISTAKES[mistake]
+    said = refused(variables)
+    assert words in said
+    assert not secret or secret not in said
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [("", "is not for mx1.example.com"), ("-days -1", "has expired")],
+    ids=["mismatched", "expired"],
+)
+def test_a_certificate_that_no_client_should_see_is_refused(options, words):
+    directory = "/run/bad-certificate"
+    renew(directory, name="mx9.example.com" if not options else "mx1.example.com", options=options)
+    assert words in refused({"gateway_tls_acme_directory": directory})
+
+
+# --- And back ---------------------------------------------------------------------------------------------------------
+
+
+class TestOffAgain:
+    def test_what_is_not_wanted_any_more_goes(self, master):
+        result = run()
+        assert result.rc == 0, result
+        host = gateway()
+        assert not host.file("/etc/postfix/smarthost_password").exists
+        assert not host.file("/etc/postfix/smarthost_password.lmdb").exists
+        assert postconf("relayhost") == ""
+        assert not host.service("dkimpy-milter").is_running
+        assert host.check_output("cat /var/spool/postfix/pid/master.pid").strip() == master
+        assert run("--check").changed == []
+
+    def test_without_accounts_nobody_is_let_in(self):
+        result = run(variables={"gateway_accounts": [], "gateway_mta_sts": False, "gateway_dkim_signing": False, "gateway_sender_authentication": False})
+        assert result.rc == 0, result
+        for port in (465, 587):
+            record = STRANGER.converse(port=port, stop_after="connect", timeout=5, may_break_off=True)
+            assert "connection refused" in record["error"]
+        assert not gateway().service("dovecot").is_running
+        assert not gateway().service("postfwd").is_running
+        assert not gateway().service("postfix-mta-sts-resolver").is_running
+
+    def test_without_sender_authentication_nothing_is_counted(self):
+        sender = "author@reject.example.org"
+        record = newcomer().converse(sender=sender, content=message(sender=sender))
+        (delivered,) = deliveries(record.message_id)
+        assert not re.search("SPF_|DMARC_|DKIM_", delivered.message["X-Spam-Status"])
+
+    def test_the_inventory_holds_again(self):
+        assert run().rc == 0
