@@ -68,7 +68,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-keys:
+domains:
   description: One element a domain.
   returned: success
   type: list
@@ -116,7 +116,7 @@ def main():
     )
     options = module.params
     groups = [options["domains"]] if options["shared"] else [[domain] for domain in options["domains"]]
-    result = {"changed": False, "keys": [], "diff": {"before": "", "after": ""}}
+    result = {"changed": False, "domains": [], "diff": {"before": "", "after": ""}}
     try:
         ids = _files.ids(options["directory"], "root", options["group"]) if not module.check_mode else None
         for domains in groups:
@@ -153,7 +153,7 @@ def bring_up_to_date(module, keyring, ids, result):
         was = before[0] if domain in before[1] else "none"
         result["diff"]["before"] += f"{domain}: {'has a' if existed else 'no'} key {selector}, signs with {was}\n"
         result["diff"]["after"] += f"{domain}: has a key {selector}, signs with {key['signing'] or 'none'}\n"
-        result["keys"].append(key)
+        result["domains"].append(key)
 
 
 def look_up(module, domain, selector, public):

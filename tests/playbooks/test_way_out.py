@@ -59,11 +59,11 @@ def forget():
     wait_until(lambda: gateway().run("getent ahostsv4 mail.example.org").rc == 0, "the resolver")
 
 
-def renew(directory, name="mx1.example.com", key=None, options=""):
+def renew(directory, name="mx1.example.com", key=None, options="-days 30"):
     """Have a certificate from an ACME client: the two files, one after the other. Returns its fingerprint."""
     new = f"{directory}/new"
     gateway().check_output(
-        f"mkdir -p {new} && cd {new} && openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN={name} -addext subjectAltName=DNS:{name}"
+        f"mkdir -p {new} && cd {new} && openssl req -x509 -newkey rsa:2048 -nodes -subj /CN={name} -addext subjectAltName=DNS:{name}"
         f" {options} -keyout privkey.pem -out fullchain.pem 2>&1 && {f'cp {key} privkey.pem' if key else 'true'} && mv fullchain.pem .. && mv privkey.pem .."
     )
     return gateway().check_output(f"openssl x509 -noout -fingerprint -sha256 -in {directory}/fullchain.pem")
@@ -257,11 +257,13 @@ class TestSigning:
 
 class TestRenewal:
     def test_a_renewed_certificate_is_picked_up_without_a_lost_connection(self, on, master):
-        # A conversation that is under way goes on over it.
-        client = STRANGER.begin(tls="require", recipients=[BOB], script=None)
+        # One conversation goes on over it, and others begin meanwhile.
+        slow = {"send": "NOOP\r\n", "chunk": 1, "pause": 0.5}
+        client = STRANGER.begin(tls="never", script=["", "EHLO mail.example.org\r\n", slow, slow, slow, "NOOP\r\n", "QUIT\r\n"])
         fingerprint = renew(ACME)
+        record = STRANGER.converse(tls="require", recipients=[BOB])
         wait_until(lambda: shown() == fingerprint, "the renewed certificate")
-        record = STRANGER.finish(client)
+        assert STRANGER.finish(client).answers() == ["220", "250", *["250 2.0.0"] * 4, "221 2.0.0"]
         assert record.answer == "250 2.0.0"
         assert mailboxes(record.message_id) == [BOB]
         assert gateway().check_output("cat /var/spool/postfix/pid/master.pid").strip() == master
@@ -340,12 +342,12 @@ def test_a_mistake_is_named_before_anything_is_switched(mistake):
 
 @pytest.mark.parametrize(
     "options, words",
-    [("", "is not for mx1.example.com"), ("-days -1", "has expired")],
+    [("-days 30", "is not for mx1.example.com"), ("-not_before 20200101000000Z -not_after 20200201000000Z", "has expired")],
     ids=["mismatched", "expired"],
 )
 def test_a_certificate_that_no_client_should_see_is_refused(options, words):
     directory = "/run/bad-certificate"
-    renew(directory, name="mx9.example.com" if not options else "mx1.example.com", options=options)
+    renew(directory, name="mx1.example.com" if "not_after" in options else "mx9.example.com", options=options)
     assert words in refused({"gateway_tls_acme_directory": directory})
 
 
