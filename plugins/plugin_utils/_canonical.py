@@ -169,7 +169,7 @@ def _is_canonical(text, domains):
 
 
 def difference(before, after):
-    """Return (lines that went, lines that came) between two texts of lines, in bytes.
+    """Return (lines that went, lines that came) between two texts of lines, in bytes or in files that are mapped.
 
     A line that moved is in both. What both texts have in the same order costs
     next to nothing.
@@ -214,7 +214,8 @@ def _common(old, here, new, there):
         here, there = here + size, there + size
         if here >= len(old) or there >= len(new):
             return min(here, len(old)) - start
-        size = min(2 * size, 1 << 20)
+        # Larger pieces come from the system each time, as pages that have to be cleared first.
+        size = min(2 * size, 1 << 16)
     while size > 1:
         size //= 2
         if old[here : here + size] == new[there : there + size]:
@@ -223,7 +224,7 @@ def _common(old, here, new, there):
 
 
 def _ended(text):
-    return text if not text or text.endswith(b"\n") else text + b"\n"
+    return text[:] + b"\n" if text[-1:] not in (b"", b"\n") else text
 
 
 def _some(names):

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import mmap
 import os
 import pathlib
 import shutil
@@ -31,7 +32,8 @@ _WORTH_KEEPING = 4 * 1024 * 1024
 _KEPT = 30 * 24 * 3600
 # So many addresses may differ from the sources that are kept before these are kept anew: they are large.
 _MANY = 2000
-
+# Bytes, more than the length of a content at the end of its file and the line feed before it.
+_LENGTH = 32
 
 # Beyond so many it is quicker to look at all lines than to search for each.
 _FEW = 10
@@ -193,7 +195,7 @@ class Memory:
             if digest == stored:
                 continue
             try:
-                old = self._load(f"raw-{stored}")
+                old = self._mapped(f"raw-{stored}")
             except OSError:
                 return None
             if not source.by_line(raw) or _head(old, source.header_lines) != _head(raw, source.header_lines):
@@ -224,10 +226,27 @@ class Memory:
         return found == len(keys)
 
     def _load(self, name):
-        content, _feed, length = (self.directory / name).read_bytes().rpartition(b"\n")
-        if length != str(len(content)).encode():
-            raise OSError(f"{name} is not whole")
-        return content
+        with self._stored(name) as (stream, length):
+            return stream.read(length)
+
+    def _mapped(self, name):
+        """Return the content as something to search and to slice; reading it costs more than comparing it."""
+        with self._stored(name) as (stream, length):
+            # What has a digest in its name is never written again, so it cannot become shorter meanwhile. Nothing cannot be mapped.
+            return mmap.mmap(stream.fileno(), length, access=mmap.ACCESS_READ) if length else b""
+
+    @contextlib.contextmanager
+    def _stored(self, name):
+        """Yield the file, at its beginning, and the length of the content; OSError where it is not whole."""
+        with open(self.directory / name, "rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(size - _LENGTH, 0))
+            _content, feed, said = stream.read().rpartition(b"\n")
+            length = size - len(feed + said)
+            if said != str(length).encode():
+                raise OSError(f"{name} is not whole")
+            stream.seek(0)
+            yield stream, length
 
     def _store(self, name, content):
         """What a name with a digest holds is never replaced by something else."""

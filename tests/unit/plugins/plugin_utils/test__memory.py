@@ -242,6 +242,25 @@ BEFORE = ABC
 AFTER = "a@example.com\nc@example.com\nd@example.com\n"
 
 
+@pytest.mark.parametrize("text", ["a@example.com", "a@example.com\n", "a@example.com\r\n", "a@example.com\n0\n13"])
+def test_a_source_may_end_as_it_likes(export, text):
+    export.options = ({"path": "users.txt"}, {"path": "more.txt"})
+    export.write("a@example.com\n", "more.txt")
+    export.on_invalid = "skip"
+    for number in range(3):
+        prepared = export.prepare(text.replace("a@", f"a{number}@"))
+        assert content(prepared) == export.reference()
+        assert change(prepared) in (None, ([f"a{number}@example.com"], [f"a{number - 1}@example.com"], []))
+
+
+@pytest.mark.parametrize("kept", [b"", b"\n", b"12", b"a\n1", b"x" * 100 + b"\n100", b"\n" * 40])
+def test_what_is_kept_is_read_as_it_was(export, kept):
+    export.prepare(ABC)
+    memory = export.memory()
+    memory._store("raw-some", kept)
+    assert memory._load("raw-some") == memory._mapped("raw-some")[:] == kept
+
+
 def spoil(how):
     def spoil_files(export, pattern):
         found = [path for path in export.directory.iterdir() if path.name.startswith(pattern)]
