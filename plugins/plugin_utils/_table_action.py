@@ -8,7 +8,9 @@ neither they nor their passwords reach a host.
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
+import threading
 import time
 
 from ansible import constants
@@ -19,6 +21,24 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical
 from ansible_collections.antispam.gateway.plugins.plugin_utils._memory import Memory
 from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import Source, SourceError
+
+
+class _Aside:
+    """A call that runs beside this thread, and is left alone where nobody asks for its result."""
+
+    def __init__(self, function, *arguments):
+        self._future = concurrent.futures.Future()
+        # A daemon: a task whose time is over ends although a server does not answer.
+        threading.Thread(target=self._run, args=(function, arguments), daemon=True).start()
+
+    def _run(self, function, arguments):
+        try:
+            self._future.set_result(function(*arguments))
+        except BaseException as error:
+            self._future.set_exception(error)
+
+    def result(self):
+        return self._future.result()
 
 
 class TableAction(ActionBase):
@@ -35,7 +55,10 @@ class TableAction(ActionBase):
         subject = options["path"]
         try:
             sources = [Source(given, self._loader.get_basedir()) for given in options["sources"]]
-            prepared = self.remembering(options, sources).prepare(self._task._uuid)
+            reading = _Aside(self.remembering(options, sources).prepare, self._task._uuid)
+            # call() finds the module packed then, which takes longer than to read and hash a large source.
+            self._configure_module(self._task.action, {}, task_vars)
+            prepared = reading.result()
             started = time.monotonic()
             result = self.update(options, prepared, task_vars)
             prepared.timings["exchange"] = round(time.monotonic() - started, 3)

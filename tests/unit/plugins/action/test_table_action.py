@@ -11,9 +11,11 @@ import os
 import pathlib
 import pwd
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -39,9 +41,9 @@ class Controller:
         assert "/var/lib/antispam-gateway" in text
         files.write_text(text.replace("/var/lib/antispam-gateway", str(root / "state")))
 
-    def play(self, module, arguments, *words, hosts=("one",)):
-        """Run one task on each host; return its results by host."""
-        play = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "The table", f"antispam.gateway.{module}": arguments}]}]
+    def play(self, module, arguments, *words, hosts=("one",), **keywords):
+        """Run one task on each host, with keywords of the task; return the status of ansible-playbook."""
+        play = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "The table", f"antispam.gateway.{module}": arguments, **keywords}]}]
         (self.root / "play.yml").write_text(json.dumps(play))
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = {"all": {"hosts": {host: {"table": str(self.root / host)} for host in hosts}, "vars": local}}
@@ -165,3 +167,22 @@ def test_two_hosts_ask_a_server_once_and_its_password_is_nowhere(controller, ser
         for path in controller.root.rglob("*"):
             if path.is_file() and path.name != "play.yml" and "collections" not in path.parts:
                 assert secret.encode() not in path.read_bytes()
+
+
+@pytest.fixture
+def silent():
+    """The port of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def test_a_task_whose_time_is_over_does_not_wait_for_its_source(controller, silent):
+    source = {"url": f"http://127.0.0.1:{silent}/users.txt", "timeout": 90}
+    started = time.monotonic()
+    # The second host has to wait until the first one's worker is gone.
+    assert controller.play("relay_recipients", recipients(source), "--forks=1", hosts=("one", "two"), timeout=2) != 0
+    assert time.monotonic() - started < 60
+    assert "timed out" in controller.log.lower(), controller.log
+    assert controller.stored() is None
+    # Nobody holds the memory any more.
+    assert controller.play("relay_recipients", recipients()) == 0, controller.log
