@@ -9,6 +9,7 @@ neither they nor their passwords reach a host.
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import os
 import threading
 import time
@@ -50,6 +51,9 @@ class TableAction(ActionBase):
     arguments: dict = {}
 
     def run(self, tmp=None, task_vars=None):
+        # What this process has of its parent is not garbage. The collector would look through all of it, and so copy it, again and
+        # again while the module is packed.
+        gc.freeze()
         super().run(tmp, task_vars)
         options = self._options()
         subject = options["path"]
