@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An SMTP server for unit tests: it answers as told, and remembers what it was told."""
+"""What the unit tests share: an SMTP server and a DNS that answer as told and remember what they were told, and certificates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import threading
 
 import pytest
+from ansible.module_utils.common import warnings
 
 ANSWERS = {
     "connect": "220 fake.example.net ESMTP",
@@ -97,6 +98,12 @@ class _Session(socketserver.StreamRequestHandler):
         return self.answer("end_of_data")
 
 
+@pytest.fixture(autouse=True)
+def no_warnings(monkeypatch):
+    """AnsibleModule keeps them for the whole process, in which each test is a run of its own."""
+    monkeypatch.setattr(warnings, "_global_warnings", {})
+
+
 @pytest.fixture
 def smtp_server():
     server = SmtpServer()
@@ -109,14 +116,50 @@ def smtp_server():
     thread.join()
 
 
+def self_signed(path, name):
+    """Make a certificate for a name, with its key, in one file."""
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    files = ["-keyout", path, "-out", path.with_suffix(".crt")]
+    subprocess.run(["openssl", "req", "-x509", *curve, *names, *files], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
     """A self-signed certificate for localhost, with its key, in one file."""
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", path, "-out", path.with_suffix(".crt")],
-        check=True, capture_output=True,
-    )
-    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
-    return path
+    return self_signed(tmp_path_factory.mktemp("tls") / "localhost.pem", "localhost")
+
+
+@pytest.fixture(scope="session")
+def gateway_certificate(tmp_path_factory):
+    """The same for mx1.example.com."""
+    return self_signed(tmp_path_factory.mktemp("tls") / "gateway.pem", "mx1.example.com")
+
+
+class Zone(dict):
+    """What the DNS holds: {(name, type): texts}, None where it does not answer. `asked` is what was looked up."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+
+@pytest.fixture
+def zone(monkeypatch):
+    # The collection cannot be imported before tests/conftest.py is done.
+    from ansible_collections.antispam.gateway.plugins.module_utils import _records
+
+    found = Zone()
+
+    def lookup(name, kind):
+        found.asked.append((name, kind))
+        texts = found.get((name, kind), [])
+        if texts is None:
+            raise _records.Unknown(f"{name} {kind}: the resolution lifetime expired")
+        return list(texts)
+
+    monkeypatch.setattr(_records, "lookup", lookup)
+    monkeypatch.setattr(_records, "missing_package", lambda: "")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import pathlib
 import shutil
@@ -14,7 +15,7 @@ import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _host
+from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _host, _smtp
 from ansible_collections.antispam.gateway.plugins.modules import site
 
 SITE = {
@@ -31,6 +32,17 @@ SITE = {
 ROLE = pathlib.Path(__file__).resolve().parents[4] / "roles" / "gateway"
 
 
+class NextHop:
+    """A mail server that the gateway speaks to, with a certificate that is right; a test makes it another one."""
+
+    def __init__(self):
+        self.extensions = ["PIPELINING", "SIZE 104857600", "STARTTLS", "8BITMIME"]
+        # Why there is no conversation, none with TLS, and none with a verified certificate.
+        self.unreachable = self.tls_failure = self.untrusted = ""
+        # The step that is refused, and how.
+        self.refused_at, self.refusal = None, ""
+
+
 class Host:
     """A plain host that is good for a gateway; a test makes it another one."""
 
@@ -42,11 +54,36 @@ class Host:
     addresses: dict = {}
     own = ("127.0.0.1", "203.0.113.10")
 
+    def __init__(self):
+        self.next_hops = collections.defaultdict(NextHop)
+        # Arguments of every conversation.
+        self.conversations = []
+
+    def converse(self, host, port, helo, tls, stop_after, timeout, validate_certs=False, ca_path=None):
+        """As _smtp.converse does, without a network."""
+        self.conversations.append({"host": host, "port": port, "helo": helo, "tls": tls, "validate_certs": validate_certs, "ca_path": ca_path})
+        assert (stop_after, 0 < timeout <= 30) == ("helo", True)
+        hop = self.next_hops[host]
+        result = {"extensions": hop.extensions, "tls": None, "verdict": "accepted", "refused_at": None, "reply": {"lines": ["250 Ok"]}}
+        if hop.unreachable:
+            raise _smtp.SmtpError(hop.unreachable)
+        if hop.refused_at == "starttls" and tls == "never":
+            return result
+        if hop.refused_at:
+            extensions = hop.extensions if hop.refused_at == "starttls" else []
+            return {**result, "extensions": extensions, "verdict": "refused", "refused_at": hop.refused_at, "reply": {"lines": [hop.refusal]}}
+        if tls == "never":
+            return result
+        if hop.tls_failure or hop.untrusted and validate_certs:
+            raise _smtp.SmtpError(hop.tls_failure or hop.untrusted)
+        return {**result, "tls": {"protocol": "TLSv1.3"}}
+
 
 @pytest.fixture
 def host(monkeypatch, tmp_path):
     example = Host()
     example.ports, example.addresses = {}, {}
+    monkeypatch.setattr(site._smtp, "converse", example.converse)
     example.free = {"spool": 50 * 1024**3, "lib": 50 * 1024**3}
 
     def getaddrinfo(name, port, *arguments, **options):
@@ -531,8 +568,8 @@ def keys(tmp_path_factory, certificate):
     return directory
 
 
-def test_a_certificate_and_its_key_are_taken(run, certificate):
-    assert "failed" not in run(tls_certificate_file=str(certificate), tls_key_file=str(certificate))
+def test_a_certificate_and_its_key_are_taken(run, gateway_certificate):
+    assert "failed" not in run(tls_certificate_file=str(gateway_certificate), tls_key_file=str(gateway_certificate))
 
 
 @pytest.mark.parametrize("name", ["other", "encrypted", "text"])
