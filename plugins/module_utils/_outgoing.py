@@ -104,7 +104,7 @@ class Outgoing:
         return hop
 
     def _policies(self, entries, domains):
-        result = {}
+        result, hops = {}, {}
         for key, text in entries.items():
             variable = f"gateway_tls_policies['{key}']"
             self._add(result, variable, self._take(variable, tls_destination, key), self._take(variable, tls_policy, text))
@@ -118,9 +118,11 @@ class Outgoing:
             if level == "secure" and _addresses.is_ip(hop[0]):
                 self.problems.append(f"{variable}: {entry['next_hop']} is an address, and certificates are for names; name the next hop")
             key = _addresses.write_next_hop(*hop)
-            if result.get(key, level) != level:
-                self.problems.append(f"{variable}: {key} has the level {result[key]} as well; a next hop has one")
-            result[key] = level
+            other = result.get(key) or hops.setdefault(key, level)
+            if other != level:
+                self.problems.append(f"{variable}: {key} has the level {other} as well; a next hop has one")
+        # The transport "relay" has the level "may" anyway.
+        result.update((key, level) for key, level in hops.items() if level != "may")
         if self.smarthost:
             result[self.relayhost()] = self.smarthost_tls
         return result
@@ -165,7 +167,7 @@ class Outgoing:
         return {sender: ", ".join(logins) for sender, logins in owners.items()}
 
     def tls_policy(self):
-        return {key: level for key, level in self.policies.items() if level != "may"}
+        return self.policies
 
     def relayhost(self):
         return _addresses.write_next_hop(*self.smarthost) if self.smarthost else ""
