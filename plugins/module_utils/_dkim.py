@@ -21,6 +21,7 @@ ALGORITHMS = {
 # What DER has before the 32 bytes of a private and of a public Ed25519 key (RFC 8410).
 ED25519_PRIVATE = bytes.fromhex("302e020100300506032b657004220420")
 ED25519_PUBLIC = bytes.fromhex("302a300506032b6570032100")
+ED25519_LENGTH = 32
 
 
 class Broken(ValueError):
@@ -39,8 +40,13 @@ def public(run, path, algorithm):
     """Return the base64 text of a key's tag p=; raises Broken."""
     try:
         text = pathlib.Path(path).read_text(encoding="ascii")
+        if not text:
+            raise ValueError("without input, openssl would read another one")
         if algorithm == "ed25519":
-            der = base64.b64encode(ED25519_PRIVATE + base64.b64decode(text, validate=False)).decode("ascii")
+            key = base64.b64decode(text.strip(), validate=True)
+            if len(key) != ED25519_LENGTH:
+                raise ValueError("openssl takes no notice of what stands behind a key")
+            der = base64.b64encode(ED25519_PRIVATE + key).decode("ascii")
             text = f"-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n"
         # "openssl rsa -check" takes no other kind of key and no public one; the empty password keeps it from asking for one.
         command = ["openssl", "rsa", "-passin", "pass:", "-check", "-pubout"] if algorithm == "rsa" else ["openssl", "pkey", "-pubout"]
@@ -111,7 +117,8 @@ class Keyring:
     def add(self, selector, ids):
         for directory in (self.directory.parent, self.directory):
             if not directory.exists():
-                directory.mkdir(mode=0o750, parents=True)
+                directory.mkdir(parents=True)
+                directory.chmod(0o750)  # whatever the umask
                 os.chown(directory, *ids)
         _files.replace(self.path(selector), make(self.run, self.algorithm).encode("ascii"), ids, 0o640)
 
