@@ -96,6 +96,11 @@ class Keyring:
     def path(self, selector):
         return self.directory / f"{selector}.pem"
 
+    def public(self, selector):
+        """Return the base64 text of a key's tag p=, '' where there is no file; raises Broken."""
+        path = self.path(selector)
+        return public(self.run, path, self.algorithm) if path.exists() else ""
+
     def signing(self):
         """Return (selector, domains) in use, ('', []) where there is none or its key is gone."""
         try:
@@ -115,6 +120,9 @@ class Keyring:
         return before, domains
 
     def add(self, selector, ids):
+        if not self.signing()[0]:
+            # It names a key that is gone, which may have had this very selector.
+            (self.directory / "signing").unlink(missing_ok=True)
         for directory in (self.directory.parent, self.directory):
             if not directory.exists():
                 directory.mkdir(parents=True)

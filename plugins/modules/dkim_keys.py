@@ -118,26 +118,32 @@ def main():
     groups = [options["domains"]] if options["shared"] else [[domain] for domain in options["domains"]]
     result = {"changed": False, "domains": [], "diff": {"before": "", "after": ""}}
     try:
+        if _records.missing_package() and not module.check_mode:
+            raise ValueError(f"install the package {_records.PACKAGE}, without which no record can be looked up")
         ids = _files.ids(options["directory"], "root", options["group"]) if not module.check_mode else None
+        keyrings = []
         for domains in groups:
             directory = options["directory"] if options["shared"] else f"{options['directory']}/{domains[0]}"
-            bring_up_to_date(module, _dkim.Keyring(module.run_command, directory, domains, options["algorithm"]), ids, result)
+            keyrings.append(_dkim.Keyring(module.run_command, directory, domains, options["algorithm"]))
+        # Every file is looked at before the first one is changed.
+        publics = [keyring.public(options["selector"]) for keyring in keyrings]
+        for keyring, public in zip(keyrings, publics):
+            bring_up_to_date(module, keyring, public, ids, result)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"{options['directory']}: {error}")
     module.exit_json(**result)
 
 
-def bring_up_to_date(module, keyring, ids, result):
+def bring_up_to_date(module, keyring, public, ids, result):
     selector, algorithm = module.params["selector"], keyring.algorithm
-    path = keyring.path(selector)
-    existed = path.exists()
+    existed = bool(public)
     before = keyring.signing()
     if not existed:
         result["changed"] = True
         if not module.check_mode:
             keyring.add(selector, ids)
-    public = _dkim.public(module.run_command, path, algorithm) if path.exists() else ""
-    keys = {domain: look_up(module, domain, selector, public) for domain in keyring.domains}
+            public = keyring.public(selector)
+    keys = {domain: look_up(domain, selector, public) for domain in keyring.domains}
     after = keyring.next(selector, [domain for domain, key in keys.items() if key["published"] == "yes"])
     if after != before:
         result["changed"] = True
@@ -147,7 +153,7 @@ def bring_up_to_date(module, keyring, ids, result):
         signs = domain in after[1]
         key["record"] = _dkim.record(algorithm, public) if public else None
         key["signing"], key["path"] = (after[0], str(keyring.path(after[0]))) if signs else ("", "")
-        reason = key.pop("reason")
+        reason = key.pop("reason") or f"{selector} is not published for every domain"
         if key["signing"] != selector:
             module.warn(f"DKIM: {reason}, so {f'{after[0]} goes on signing' if signs else 'no ' + algorithm + ' key signs'} for {domain}; see antispam.gateway.dns")
         was = before[0] if domain in before[1] else "none"
@@ -156,17 +162,15 @@ def bring_up_to_date(module, keyring, ids, result):
         result["domains"].append(key)
 
 
-def look_up(module, domain, selector, public):
+def look_up(domain, selector, public):
     """Return what is known of one domain's record."""
     key = {"domain": domain, "selector": selector, "name": f"{selector}._domainkey.{domain}", "published": "no", "reason": "the key is still to be made"}
     if not public:
         return key
-    if not _records.missing_package():
-        key["published"], key["reason"] = _dkim.published(key["name"], public)
-    elif module.check_mode:
+    if _records.missing_package():
         key["published"], key["reason"] = "unknown", f"the package {_records.PACKAGE} is still to be installed"
     else:
-        raise ValueError(f"install the package {_records.PACKAGE}, without which no record can be looked up")
+        key["published"], key["reason"] = _dkim.published(key["name"], public)
     return key
 
 
