@@ -211,6 +211,20 @@ def test_keys_are_for_their_group_alone(tmp_path, umask):
     assert sorted(path.name for path in mine.directory.iterdir()) == ["new.pem", "signing"]
 
 
+def test_a_key_that_is_made_again_under_its_selector_waits_for_its_record(tmp_path):
+    mine = keyring(tmp_path, "a.example", signing=["new", "a.example"], keys=())
+    assert mine.public("new") == ""
+    mine.add("new", IDS)
+    assert mine.public("new") == _dkim.public(run, mine.path("new"), "ed25519")
+    assert mine.next("new", []) == ("", [])
+
+
+def test_a_key_that_is_made_leaves_the_one_in_use_alone(tmp_path):
+    mine = keyring(tmp_path, "a.example", signing=["old", "a.example"], keys=("old",))
+    mine.add("new", IDS)
+    assert mine.next("new", []) == ("old", ["a.example"])
+
+
 def test_a_directory_that_is_there_keeps_its_permissions(tmp_path):
     tmp_path.chmod(0o711)
     _dkim.Keyring(run, tmp_path / "keys", ["a.example"], "ed25519").add("new", IDS)
