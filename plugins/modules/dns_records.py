@@ -129,14 +129,14 @@ class Report:
         self.module, self.records = module, []
 
     def add(self, name, kind, wanted, judge, relevant=lambda text: True):
-        """Look a record up. `judge` gets the relevant published texts and returns what is wrong with them, '' if nothing is."""
+        """Look a record up. `judge` gets the relevant published texts and returns what is wrong with them, '' if nothing is; it may raise Unknown."""
         record = {"name": name, "type": kind, "wanted": wanted, "published": [], "note": ""}
         try:
             record["published"] = [text for text in _records.lookup(name, kind) if relevant(text)]
+            record["note"] = judge(record["published"]) if record["published"] else ""
         except _records.Unknown as error:
             record.update(state="unknown", note=str(error))
         else:
-            record["note"] = judge(record["published"]) if record["published"] else ""
             record["state"] = "missing" if not record["published"] else "differs" if record["note"] else "ok"
         self.records.append(record)
         return record
@@ -175,7 +175,7 @@ def spf(report, domain, options):
         if len(published) > 1:
             return "there must be one record with v=spf1, or none counts (RFC 7208 section 4.5)"
         words = published[0].lower().split()
-        if words[-1] in ("+all", "all"):
+        if {"+all", "all"} & set(words):
             return "it lets the whole world send in the name of the domain"
         if options["smarthost"]:
             return ""
@@ -191,12 +191,10 @@ def spf(report, domain, options):
 def evaluate(domain, options):
     """Return (result, address) of SPF for the first address of the gateway that does not pass (RFC 7208 section 2.6); ('', '') if all do."""
     for kind in ("A", "AAAA"):
-        try:
-            addresses = _records.lookup(options["hostname"], kind)
-        except _records.Unknown:
-            continue
-        for address in addresses:
+        for address in _records.lookup(options["hostname"], kind):
             result = pyspf.check2(i=address, s=f"postmaster@{domain}", h=options["hostname"])[0]
+            if result == "temperror":
+                raise _records.Unknown(f"the DNS does not answer what SPF asks it about {address}")
             if result != "pass":
                 return result, address
     return "", ""
