@@ -113,7 +113,9 @@ def _check(limits, clamd, scan, child, proxy, usual, smtpd, submitting, workers)
     need(child < proxy, f"child_timeout {child} s must be below proxy_timeout {proxy} s, or a client gets 451 for a message that is delivered")
     need(proxy < CLIENT_TIMEOUT, f"proxy_timeout {proxy} s must be below the {CLIENT_TIMEOUT} s that a client waits (RFC 5321 4.5.3.2.6)")
     rounds = math.ceil((smtpd + submitting) / workers)
-    waiting = f"(smtpd_processes {smtpd} + submission_processes {submitting // SUBMISSION_PORTS} x {SUBMISSION_PORTS} ports)" if submitting else f"smtpd_processes {smtpd}"
+    waiting = f"smtpd_processes {smtpd}"
+    if submitting:
+        waiting = f"({waiting} + submission_processes {submitting // SUBMISSION_PORTS} x {SUBMISSION_PORTS} ports)"
     need(
         rounds * usual < proxy,
         f"worst wait: {waiting} / workers {workers} = {rounds} rounds x usual_scan {usual} s = {rounds * usual} s,"

@@ -155,7 +155,8 @@ def bring_up_to_date(module, keyring, public, ids, result):
         key["signing"], key["path"] = (after[0], str(keyring.path(after[0]))) if signs else ("", "")
         reason = key.pop("reason") or f"{selector} is not published for every domain"
         if key["signing"] != selector:
-            module.warn(f"DKIM: {reason}, so {f'{after[0]} goes on signing' if signs else 'no ' + algorithm + ' key signs'} for {domain}; see antispam.gateway.dns")
+            what = f"{after[0]} goes on signing" if signs else f"no {algorithm} key signs"
+            module.warn(f"DKIM: {reason}, so {what} for {domain}; see antispam.gateway.dns")
         was = before[0] if domain in before[1] else "none"
         result["diff"]["before"] += f"{domain}: {'has a' if existed else 'no'} key {selector}, signs with {was}\n"
         result["diff"]["after"] += f"{domain}: has a key {selector}, signs with {key['signing'] or 'none'}\n"
