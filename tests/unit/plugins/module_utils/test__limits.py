@@ -16,7 +16,7 @@ quick = settings(max_examples=300)
 SIZE = 52428800
 SIZES = ("reinjection_size_limit", "queue_minfree", "unpack_quota", "clamd_stream_size", "clamd_scan_size")
 # A host that has room for everything.
-BIG = {"cpus": 8, "memory": 32768, "message_size_limit": SIZE, "official_databases": True}
+BIG = {"cpus": 8, "memory": 32768, "message_size_limit": SIZE, "official_databases": True, "submission": False}
 
 
 def derive(overrides=None, **changes):
@@ -32,11 +32,13 @@ def contradiction(overrides=None, **changes):
 def assert_consistent(limits):
     """What an administrator was promised, said again in words of one's own."""
     workers, smtpd = limits["workers"], limits["smtpd_processes"]
+    # Who comes in on the two ports for submission waits for the same workers.
+    waiting = smtpd + 2 * limits.get("submission_processes", 0)
     clamd = _limits.CLAMD_OFFICIAL_MIB if limits["official"] else _limits.CLAMD_CUSTOM_MIB
     clamd *= 1 + limits["clamd_concurrent_reload"]
     assert _limits.SYSTEM_MIB + clamd + _limits.WORKER_MIB * workers <= limits["memory_mib"]
     assert limits["scan_deadline"] < limits["child_timeout"] < limits["proxy_timeout"] < 600
-    assert math.ceil(smtpd / workers) * limits["usual_scan"] < limits["proxy_timeout"]
+    assert math.ceil(waiting / workers) * limits["usual_scan"] < limits["proxy_timeout"]
     assert limits["usual_scan"] <= limits["scan_deadline"]
     assert limits["postscreen_clients"] >= smtpd
     assert all(limits[name] >= 0 for name in ("connections_per_minute", "messages_per_minute", "recipients_per_minute"))
@@ -52,9 +54,9 @@ def test_every_host_gets_a_set_that_holds_or_the_arithmetic():
     cpus = [*range(1, 10), 12, 16, 24, 32, 48, 64, 96, 128, 192, 255, 256]
     gib = [*range(1, 17), 24, 32, 48, 64, 96, 128, 256, 384, 511, 512]
     taken = refused = 0
-    for cpu, memory, official, size in itertools.product(cpus, gib, (True, False), (1, 1024 * 1024, SIZE, 1024**3)):
+    for cpu, memory, official, size, submission in itertools.product(cpus, gib, (True, False), (1, 1024 * 1024, SIZE, 1024**3), (True, False)):
         try:
-            limits = _limits.derive(cpu, memory * 1024, size, official, {})
+            limits = _limits.derive(cpu, memory * 1024, size, official, {}, submission)
         except _limits.Contradiction as text:
             refused += 1
             assert "memory: 300 MiB for the system + " in str(text)
@@ -97,6 +99,29 @@ def test_clients_that_send_nothing_are_held_as_far_as_the_memory_goes():
 def test_no_more_smtpd_than_get_their_turn_before_the_proxy_times_out():
     assert derive({"workers": 1})["smtpd_processes"] == 59
     assert derive({"workers": 1, "usual_scan": 20})["smtpd_processes"] == 14
+
+
+def test_each_port_for_submission_has_a_process_for_each_worker():
+    with_accounts, without = derive(submission=True), derive()
+    assert with_accounts["submission_processes"] == with_accounts["workers"] == 20
+    assert "submission_processes" not in without
+    del with_accounts["submission_processes"]
+    assert with_accounts == without
+
+
+def test_who_submits_waits_for_the_same_workers():
+    assert derive({"workers": 1}, submission=True)["smtpd_processes"] == 59 - 2
+    assert derive({"workers": 1, "submission_processes": 10}, submission=True)["smtpd_processes"] == 59 - 2 * 10
+    # No smtpd less than one, however many submit.
+    assert "worst wait" in contradiction({"workers": 1, "submission_processes": 30}, submission=True)
+
+
+def test_processes_for_submission_count_only_where_there_is_submission():
+    assert derive({"submission_processes": 5000}) == derive()
+    text = contradiction({"submission_processes": 5000}, submission=True)
+    rounds = math.ceil((1 + 2 * 5000) / 20)
+    assert f"(smtpd_processes 1 + submission_processes 5000 x 2 ports) / workers 20 = {rounds} rounds x usual_scan 5 s = {5 * rounds} s" in text
+    assert "submission_processes is 0: it must be above 0" in contradiction({"submission_processes": 0}, submission=True)
 
 
 def test_workers_follow_the_memory_where_it_is_scarce():
@@ -217,17 +242,20 @@ some_limits = st.fixed_dictionaries(
         **{name: st.integers(-1, 700) for name in names},
         **{name: st.integers(0, 20 * SIZE) for name in SIZES},
         "clamd_concurrent_reload": st.booleans(),
+        "submission_processes": st.integers(-1, 700),
     },
 )
 
 
 @quick
-@given(some_limits, st.integers(1, 256), st.integers(1, 512), st.booleans())
-def test_any_overrides_end_in_a_set_that_holds_or_in_a_refusal(overrides, cpus, gib, official):
+@given(some_limits, st.integers(1, 256), st.integers(1, 512), st.booleans(), st.booleans())
+def test_any_overrides_end_in_a_set_that_holds_or_in_a_refusal(overrides, cpus, gib, official, submission):
     try:
-        limits = derive(overrides, cpus=cpus, memory=gib * 1024, official_databases=official)
+        limits = derive(overrides, cpus=cpus, memory=gib * 1024, official_databases=official, submission=submission)
     except _limits.Contradiction as text:
         assert any(character.isdigit() for character in str(text))
         return
+    if not submission:
+        overrides.pop("submission_processes", None)
     assert {name: limits[name] for name in overrides} == overrides
     assert_consistent({**limits, "official": official})
