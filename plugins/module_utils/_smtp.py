@@ -514,7 +514,9 @@ class Conversation:
         if reply["step"] != "rcpt":
             asked = [reply]
         classes = {each["code"] // 100 for each in asked}
-        if classes & {2, 3}:
+        # RFC 4954 section 6: no other code is a login.
+        said_yes = reply["code"] == 235 if reply["step"] == "login" else classes & {2, 3}
+        if said_yes:
             self.record["verdict"] = "accepted"
         else:
             self.record["verdict"] = "deferred" if 4 in classes else "refused"

@@ -170,7 +170,7 @@ verdict:
   sample: refused
 refused_at:
   description: >-
-    The step that the server refused or deferred: V(connect), V(helo), V(starttls), V(mail), V(rcpt), V(data) or
+    The step that the server refused or deferred: V(connect), V(helo), V(starttls), V(login), V(mail), V(rcpt), V(data) or
     V(end_of_data). None if it was accepted.
   returned: success
   type: str
@@ -194,10 +194,10 @@ replies:
   elements: dict
   contains:
     step:
-      description: V(connect), V(helo), V(starttls), V(mail), V(rcpt), V(data), V(end_of_data) or V(quit).
+      description: V(connect), V(helo), V(starttls), V(login), V(mail), V(rcpt), V(data), V(end_of_data) or V(quit).
       type: str
     command:
-      description: What was sent, empty for the server's greeting.
+      description: What was sent, without the password, empty for the server's greeting.
       type: str
     code:
       description: Reply code.
