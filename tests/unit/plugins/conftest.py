@@ -16,6 +16,7 @@ ANSWERS = {
     "EHLO": "250-fake.example.net greets you\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250 ENHANCEDSTATUSCODES",
     "HELO": "250 fake.example.net",
     "STARTTLS": "220 2.0.0 Ready to start TLS",
+    "AUTH": "235 2.7.0 Authentication successful",
     "MAIL": "250 2.1.0 Ok",
     "RCPT": "250 2.1.5 Ok",
     "DATA": "354 End data with <CR><LF>.<CR><LF>",
@@ -37,6 +38,8 @@ class SmtpServer(socketserver.ThreadingTCPServer):
         self.port = self.server_address[1]
         self.answers = dict(ANSWERS)
         self.certificate = None
+        # Whether TLS comes before SMTP.
+        self.implicit_tls = False
         self.commands = []
         self.data = b""
         self.ended = threading.Event()
@@ -51,6 +54,8 @@ class SmtpServer(socketserver.ThreadingTCPServer):
 
 class _Session(socketserver.StreamRequestHandler):
     def handle(self):
+        if self.server.implicit_tls:
+            self.start_tls()
         if not self.answer("connect"):
             return
         while line := self.rfile.readline():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import email
 import email.policy
@@ -385,6 +386,159 @@ def test_clear_text_after_starttls_is_not_taken_for_an_answer(tls_server):
     tls_server.answers["STARTTLS"] = "220 2.0.0 Ready\r\n250 2.0.0 injected"
     with pytest.raises(_smtp.SmtpError, match="in clear text after its answer to STARTTLS"):
         talk(tls_server)
+
+
+@pytest.fixture
+def implicit_server(tls_server):
+    tls_server.implicit_tls = True
+    tls_server.answers["EHLO"] = "250-fake.example.net\r\n250 SIZE 1000000"
+    return tls_server
+
+
+def test_with_implicit_tls_nothing_is_said_in_clear_text(implicit_server):
+    result = talk(implicit_server, tls="implicit")
+    assert result["verdict"] == "accepted"
+    assert steps(result)[:3] == ["connect", "helo", "mail"]
+    assert "STARTTLS" not in implicit_server.verbs
+    assert result["tls"]["protocol"] in ("TLSv1.2", "TLSv1.3")
+    assert result["extensions"] == ["SIZE 1000000"]
+
+
+def test_with_implicit_tls_a_certificate_is_verified_on_demand(implicit_server, certificate):
+    arguments = {"port": implicit_server.port, "recipients": [ALICE], "tls": "implicit", "validate_certs": True, "timeout": 10}
+    assert _smtp.converse(host="localhost", ca_path=str(certificate), **arguments)["tls"]["verified"] is True
+    implicit_server.commands.clear()
+    with pytest.raises(_smtp.SmtpError, match="at the TLS handshake: its certificate is not trusted"):
+        _smtp.converse(host="localhost", **arguments)
+    assert not implicit_server.commands
+
+
+def test_implicit_tls_with_a_server_that_speaks_first_is_a_failure(smtp_server):
+    with pytest.raises(_smtp.SmtpError, match="at the TLS handshake: TLS failed") as caught:
+        talk(smtp_server, tls="implicit")
+    assert steps(caught.value.result) == []
+
+
+def trusting(server, ca_path):
+    return _smtp.converse(host="localhost", port=server.port, validate_certs=True, ca_path=str(ca_path), stop_after="helo", timeout=10)["tls"]["verified"]
+
+
+def test_what_is_trusted_besides_the_system_does_not_take_its_place(tls_server, certificate, gateway_certificate, monkeypatch):
+    with pytest.raises(_smtp.SmtpError, match="its certificate is not trusted"):
+        trusting(tls_server, gateway_certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert trusting(tls_server, gateway_certificate) is True
+    monkeypatch.setenv("SSL_CERT_FILE", str(gateway_certificate))
+    assert trusting(tls_server, certificate) is True
+
+
+# ---- login -------------------------------------------------------------------------------------------------------
+
+PASSWORD = "corréct horse:\\battery\" staple"
+LOGIN = {"username": "alice@example.com", "password": PASSWORD}
+PLAIN = base64.b64encode(f"\0alice@example.com\0{PASSWORD}".encode()).decode()
+
+
+@pytest.fixture
+def login_server(tls_server):
+    tls_server.answers["EHLO"] = ["250-fake.example.net\r\n250 STARTTLS", "250-fake.example.net\r\n250 AUTH LOGIN PLAIN"]
+    return tls_server
+
+
+def assert_no_password(text):
+    """Neither as it is, nor as JSON or base64 has it."""
+    for secret in (PASSWORD, json.dumps(PASSWORD)[1:-1], json.dumps(PASSWORD, ensure_ascii=False)[1:-1], PLAIN, base64.b64encode(PASSWORD.encode()).decode()):
+        assert secret not in text
+
+
+def test_a_login_comes_after_tls_and_before_the_message(login_server):
+    result = talk(login_server, tls="require", **LOGIN)
+    assert result["verdict"] == "accepted"
+    assert login_server.verbs == ["EHLO", "STARTTLS", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "QUIT"]
+    assert f"AUTH PLAIN {PLAIN}" in login_server.commands
+    reply = next(reply for reply in result["replies"] if reply["step"] == "login")
+    assert (reply["command"], reply["code"]) == ("AUTH PLAIN", 235)
+
+
+def test_a_login_works_with_implicit_tls(implicit_server):
+    implicit_server.answers["EHLO"] = "250-fake.example.net\r\n250 auth plain"
+    assert talk(implicit_server, tls="implicit", **LOGIN)["verdict"] == "accepted"
+    assert implicit_server.verbs == ["EHLO", "AUTH", "MAIL", "RCPT", "DATA", "QUIT"]
+
+
+def test_stopping_after_the_login(login_server):
+    result = talk(login_server, tls="require", stop_after="login", recipients=[], **LOGIN)
+    assert (result["verdict"], result["reply"]["step"]) == ("accepted", "login")
+    assert login_server.verbs == ["EHLO", "STARTTLS", "EHLO", "AUTH", "QUIT"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [("535 5.7.8 Error: authentication failed", "refused"), ("454 4.7.0 Temporary authentication failure", "deferred"), ("530 5.7.0 No", "refused")],
+)
+@pytest.mark.parametrize("stop_after", ["login", "data"])
+def test_a_login_that_is_refused_is_a_result_and_the_end(login_server, answer, verdict, stop_after):
+    login_server.answers["AUTH"] = answer
+    result = talk(login_server, tls="require", stop_after=stop_after, **LOGIN)
+    assert (result["verdict"], result["refused_at"], result["reply"]["lines"]) == (verdict, "login", [answer])
+    assert login_server.verbs == ["EHLO", "STARTTLS", "EHLO", "AUTH", "QUIT"]
+
+
+@pytest.mark.parametrize("answer", ["334 ", "250 2.0.0 Ok"])
+def test_an_answer_that_is_no_yes_is_no_login(login_server, answer):
+    login_server.answers["AUTH"] = answer
+    result = talk(login_server, tls="require", **LOGIN)
+    assert (result["verdict"], result["refused_at"]) == ("refused", "login")
+    assert "MAIL" not in login_server.verbs
+
+
+@pytest.mark.parametrize("answers", [{}, {"AUTH": "535 5.7.8 No"}, {"MAIL": "550 5.7.1 No"}])
+def test_no_result_holds_the_password(login_server, answers):
+    login_server.answers.update(answers)
+    assert_no_password(json.dumps(talk(login_server, tls="require", **LOGIN), ensure_ascii=False))
+
+
+@pytest.mark.parametrize("step", ["AUTH", "MAIL"])
+def test_no_failure_holds_the_password(login_server, step):
+    login_server.answers[step] = login_server.DROP
+    with pytest.raises(_smtp.SmtpError, match="the server dropped the connection") as caught:
+        talk(login_server, tls="require", **LOGIN)
+    assert_no_password(str(caught.value) + json.dumps(caught.value.result, ensure_ascii=False))
+    assert ("at AUTH PLAIN" in str(caught.value)) == (step == "AUTH")
+
+
+@pytest.mark.parametrize("offer", ["250 SIZE 1000", "250 AUTH LOGIN CRAM-MD5", "250 AUTH=PLAIN", "250 AUTH PLAINTEXT", "250 AUTH"])
+def test_a_server_that_does_not_take_this_login_is_a_failure(login_server, offer):
+    login_server.answers["EHLO"][1] = "250-fake.example.net\r\n" + offer
+    with pytest.raises(_smtp.SmtpError, match="the server does not offer AUTH PLAIN"):
+        talk(login_server, tls="require", **LOGIN)
+    assert login_server.verbs == ["EHLO", "STARTTLS", "EHLO", "QUIT"]
+
+
+@pytest.mark.parametrize("tls", ["never", "may"])
+def test_there_is_no_login_without_tls(login_server, tls):
+    with pytest.raises(_smtp.SmtpError, match="a login is for a conversation with TLS only: set tls to require or implicit") as caught:
+        talk(login_server, tls=tls, **LOGIN)
+    assert not login_server.commands
+    assert_no_password(str(caught.value))
+
+
+@pytest.mark.parametrize(("offer", "verdict"), [("250 AUTH PLAIN", None), ("250-STARTTLS\r\n250 AUTH PLAIN", "deferred")])
+def test_there_is_no_login_where_tls_does_not_begin(login_server, offer, verdict):
+    login_server.answers.update({"EHLO": "250-fake.example.net\r\n" + offer, "STARTTLS": "454 4.7.0 TLS not available"})
+    if verdict:
+        result = talk(login_server, tls="require", **LOGIN)
+        assert (result["verdict"], result["refused_at"]) == (verdict, "starttls")
+    else:
+        with pytest.raises(_smtp.SmtpError, match="does not offer STARTTLS"):
+            talk(login_server, tls="require", **LOGIN)
+    assert "AUTH" not in login_server.verbs
+
+
+def test_a_login_that_is_to_be_tried_needs_a_name(login_server):
+    with pytest.raises(_smtp.SmtpError, match="stop_after is login, but there is no username"):
+        talk(login_server, tls="require", stop_after="login")
+    assert not login_server.commands
 
 
 # ---- messages ----------------------------------------------------------------------------------------------------
