@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pathlib
 
@@ -89,6 +90,88 @@ def test_everything_that_is_returned_is_documented(run, smtp_server):
     result = run(**arguments(smtp_server))
     assert set(result) - {"changed", "invocation"} == set(documented)
     assert set(result["reply"]) == set(documented["replies"]["contains"])
+
+
+# ---- login -------------------------------------------------------------------------------------------------------
+
+PASSWORD = "corréct horse:\\battery staple"
+LOGIN = {"username": "alice@example.com", "password": PASSWORD}
+PLAIN = base64.b64encode(f"\0alice@example.com\0{PASSWORD}".encode()).decode()
+
+
+@pytest.fixture(params=["require", "implicit"])
+def login_arguments(request, smtp_server, certificate):
+    smtp_server.certificate = certificate
+    smtp_server.implicit_tls = request.param == "implicit"
+    smtp_server.answers["EHLO"] = "250-fake.example.net\r\n250-STARTTLS\r\n250 AUTH PLAIN"
+    return arguments(smtp_server, tls=request.param, host="localhost", **LOGIN)
+
+
+@pytest.fixture
+def run_secretly(run, capfd, monkeypatch):
+    """Run the module; what it prints holds the password in no form."""
+    printed = []
+    read = capfd.readouterr
+
+    def readouterr():
+        printed.append(read())
+        return printed[-1]
+
+    monkeypatch.setattr(capfd, "readouterr", readouterr)
+
+    def run_module(**arguments):
+        result = run(**arguments)
+        for secret in (PASSWORD, json.dumps(PASSWORD)[1:-1], PLAIN):
+            assert secret not in json.dumps(result, ensure_ascii=False)
+            assert secret not in "".join(text for each in printed for text in each)
+        return result
+
+    return run_module
+
+
+def test_a_login_that_is_taken_lets_the_message_in_and_is_in_no_result(run_secretly, smtp_server, login_arguments):
+    result = run_secretly(**login_arguments)
+    assert (result["changed"], result["verdict"]) == (True, "accepted")
+    assert f"AUTH PLAIN {PLAIN}" in smtp_server.commands
+    assert "warnings" not in result
+
+
+def test_a_login_that_is_refused_is_a_result_and_no_change(run_secretly, smtp_server, login_arguments):
+    smtp_server.answers["AUTH"] = "535 5.7.8 Error: authentication failed"
+    result = run_secretly(**login_arguments)
+    assert (result["changed"], result["verdict"], result["refused_at"]) == (False, "refused", "login")
+    assert "MAIL" not in smtp_server.verbs
+
+
+def test_a_login_may_be_all_that_is_tried(run_secretly, smtp_server, login_arguments):
+    result = run_secretly(**login_arguments, stop_after="login")
+    assert (result["changed"], result["verdict"], result["reply"]["step"]) == (False, "accepted", "login")
+    assert "MAIL" not in smtp_server.verbs
+
+
+def test_a_server_that_offers_no_login_is_a_failure(run_secretly, smtp_server, login_arguments):
+    smtp_server.answers["EHLO"] = "250-fake.example.net\r\n250-STARTTLS\r\n250 AUTH GSSAPI"
+    result = run_secretly(**login_arguments)
+    assert result["failed"]
+    assert "the server does not offer AUTH PLAIN" in result["msg"]
+    assert "AUTH" not in smtp_server.verbs
+
+
+@pytest.mark.parametrize("tls", ["never", "may"])
+def test_there_is_no_login_without_tls(run_secretly, smtp_server, tls):
+    result = run_secretly(**arguments(smtp_server, tls=tls, **LOGIN))
+    assert "set tls to require or implicit" in result["msg"]
+    assert not smtp_server.commands
+
+
+@pytest.mark.parametrize("name", LOGIN)
+def test_a_name_and_its_password_go_together(run_secretly, smtp_server, name):
+    result = run_secretly(**arguments(smtp_server, tls="require", **{name: LOGIN[name]}))
+    assert "parameters are required together: username, password" in result["msg"]
+    assert not smtp_server.commands
+
+
+# ---- the whole collection ----------------------------------------------------------------------------------------
 
 
 def test_no_file_of_the_collection_holds_a_test_string_whole():
