@@ -30,22 +30,22 @@ SUFFIX = {"lmdb": ".lmdb", "hash": ".db", "btree": ".db", "cdb": ".cdb"}
 HEADER = "# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 
 
-def check(key, value):
-    """Raise ValueError for an entry that Postfix would not store as it is written."""
+def check(key, value, secret=False):
+    """Raise ValueError for an entry that Postfix would not store as it is written. What it says holds no secret value."""
     if not key or _FORBIDDEN.search(key):
         raise ValueError(f"the key {key!r} is empty or has a space, control character, non-breaking space or byte order mark in it")
     if key.startswith("#"):
         raise ValueError(f"the key {key!r} begins with '#', which makes its line a comment")
     if not value or _QUOTED_VALUE.search(value) or value != value.strip():
-        raise ValueError(f"the value {value!r} of {key} is empty, begins or ends with a space, or has a control character in it")
+        raise ValueError(f"the value {'' if secret else repr(value) + ' '}of {key} is empty, begins or ends with a space, or has a control character in it")
 
 
-def fold(entries):
+def fold(entries, secret=False):
     """Return entries, a dictionary of text, as Postfix stores them: keys in lower case, checked, in bytes."""
     result = {}
     for key, value in entries.items():
         key, value = str(key).lower(), "" if value is None else str(value)
-        check(key, value)
+        check(key, value, secret)
         if result.get(key.encode(), value.encode()) != value.encode():
             raise ValueError(f"the key {key} stands in the table twice with different values once it is in lower case")
         result[key.encode()] = value.encode()

@@ -117,11 +117,14 @@ def main():
     )
     options = module.params
     secret = options["entries"] is None
+    entries = options["secret_entries"] if secret else options["entries"]
     path = options["path"]
+    if entries is None:
+        module.fail_json(msg=f"{path}: neither entries nor secret_entries has a value; an empty table is {{}}; nothing was changed")
     access = (options["owner"], options["group"], options["mode"])
     table = _tables.Table(module, path, options["type"], access, options["aliases"])
     try:
-        entries = _tables.fold(options["secret_entries"] if secret else options["entries"])
+        entries = _tables.fold(entries, secret)
         source = _files.File(path, _tables.render(entries, table.aliases), *access)
         if not module.check_mode:
             source.ids()
