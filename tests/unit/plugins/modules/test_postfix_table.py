@@ -19,6 +19,8 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.antispam.gateway.plugins.module_utils import _files, _lmdb, _tables
 from ansible_collections.antispam.gateway.plugins.modules import postfix_table
 
+# In place of an option that is not given.
+OMIT = object()
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 
 # Like postalias, it writes a list of addresses its own way and adds entries for NIS.
@@ -151,6 +153,7 @@ def run(postfix, capfd):
             "_ansible_diff": True,
             "_ansible_tmpdir": str(postfix.root),
         }
+        module_arguments = {name: value for name, value in module_arguments.items() if value is not OMIT}
         with patch_module_args(module_arguments), pytest.raises(SystemExit) as ended:
             postfix_table.main()
         result = json.loads(capfd.readouterr().out)
@@ -454,6 +457,110 @@ def test_a_table_that_cannot_be_written_changes_nothing(postfix, kind, run):
     result = run(path="/proc/self/no-table-here")
     assert result["failed"]
     assert "/proc/self/no-table-here" in result["msg"]
+
+
+# ---- entries that are secret -------------------------------------------------------------------------------------
+
+SECRETS = {"[smtp.example.org]:587": "gateway:corréct-horse\\battery"}
+OTHER_SECRETS = {"[smtp.example.org]:587": "gateway:hunter2-hunter2"}
+
+
+@pytest.fixture
+def run_secretly(run, capfd, monkeypatch):
+    """Run the module with secret entries; what it prints holds none of their values, nor of those that were there."""
+    printed = []
+    read = capfd.readouterr
+
+    def readouterr():
+        printed.append(read())
+        return printed[-1]
+
+    monkeypatch.setattr(capfd, "readouterr", readouterr)
+
+    def run_module(entries, **arguments):
+        result = run(**{"entries": OMIT, "secret_entries": entries, "mode": "0600", **arguments})
+        text = "".join(part for each in printed for part in each) + json.dumps(result, ensure_ascii=False)
+        for value in [*SECRETS.values(), *OTHER_SECRETS.values(), *(value for value in entries.values() if isinstance(value, str) and value.strip())]:
+            for form in {value, json.dumps(value)[1:-1], repr(value)[1:-1], json.dumps(repr(value)[1:-1])[1:-1], value.partition(":")[2].strip() or value}:
+                assert form not in text
+        return result
+
+    return run_module
+
+
+def test_a_table_of_secrets_is_written_and_not_shown(postfix, kind, run_secretly):
+    result = run_secretly(SECRETS)
+    assert counts(result) == (1, 0, 0, 1)
+    assert postfix.stored() == SECRETS
+    assert postfix.source.read_text() == text(SECRETS)
+    assert {stat.S_IMODE(entry[0]) for entry in postfix.tree().values()} == {0o600}
+    assert result["diff"]["before"] == result["diff"]["after"] == "(the entries are secret)\n"
+    assert "warnings" not in result
+
+
+def test_check_mode_says_what_a_run_does_to_secrets(postfix, kind, run_secretly):
+    for entries, wanted in ((SECRETS, (1, 0, 0, 1)), (OTHER_SECRETS, (0, 0, 1, 1)), ({}, (0, 1, 0, 0))):
+        before = postfix.tree()
+        said = run_secretly(entries, check_mode=True)
+        assert postfix.tree() == before
+        did = run_secretly(entries)
+        assert counts(said) == counts(did) == wanted
+        assert (said["changed"], said["diff"]) == (True, did["diff"])
+        assert postfix.stored() == entries
+        assert not run_secretly(entries, check_mode=True)["changed"]
+        assert not run_secretly(entries)["changed"]
+
+
+def test_secrets_take_the_place_of_entries_that_were_none(postfix, kind, table, run_secretly):
+    result = run_secretly(SECRETS)
+    assert "inside.example.com" not in json.dumps(result["diff"])
+    assert postfix.stored() == SECRETS
+
+
+@check_and_real
+@pytest.mark.parametrize(
+    ("entries", "word"),
+    [
+        ({"a b": "gateway:hunter2-hunter2"}, "'a b'"),
+        ({"[smtp.example.org]:587": " gateway:hunter2-hunter2"}, "[smtp.example.org]:587"),
+        ({"[smtp.example.org]:587": "gateway:hunter2\thunter3"}, "[smtp.example.org]:587"),
+        ({"[smtp.example.org]:587": "gateway:hunter2\nhunter3\n"}, "[smtp.example.org]:587"),
+        ({"[smtp.example.org]:587": "gateway:hunter2\x7f\\'\"hunter3"}, "[smtp.example.org]:587"),
+        ({"A": "gateway:hunter2", "a": "gateway:hunter3"}, "twice"),
+    ],
+)
+def test_a_secret_that_cannot_be_in_a_table_is_refused_and_not_shown(postfix, run_secretly, check_mode, entries, word):
+    result = run_secretly(entries, check_mode=check_mode)
+    assert word in result["msg"]
+    assert "nothing was changed" in result["msg"]
+    for secret in ("hunter2", "hunter3"):
+        assert secret not in json.dumps(result)
+    assert postfix.tree() == {}
+
+
+@pytest.mark.parametrize("script", ['cat "$source"; exit 1', 'cat "$source" >&2', "printf 'other\\tgateway:x\\n' >\"$compiled\"; exit 0"])
+def test_what_postmap_says_of_secrets_is_not_shown(postfix, run_secretly, script):
+    postfix.on("compile", script)
+    result = run_secretly(OTHER_SECRETS)
+    assert "cannot write the table" in result["msg"]
+    assert "hunter2" not in json.dumps(result)
+
+
+@check_and_real
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"entries": ENTRIES, "secret_entries": SECRETS}, "mutually exclusive"),
+        ({"entries": {}, "secret_entries": {}}, "mutually exclusive"),
+        ({"entries": OMIT}, "one of the following is required: entries, secret_entries"),
+        ({"entries": None}, "neither entries nor secret_entries has a value; an empty table is {}"),
+        ({"entries": OMIT, "secret_entries": None}, "neither entries nor secret_entries has a value"),
+    ],
+)
+def test_entries_are_either_secret_or_not(postfix, run, check_mode, arguments, words):
+    result = run(check_mode=check_mode, **arguments)
+    assert words in result["msg"]
+    assert postfix.tree() == {}
 
 
 # ---- a run that was interrupted ----------------------------------------------------------------------------------
