@@ -643,7 +643,7 @@ def certificate_problems(module, certificate, key, hostname):
     if rc:
         until = re.sub(r".*notAfter=(.*?)\s*\n.*", r"\1", out, flags=re.DOTALL)
         problems.append(f"gateway_tls_certificate_file: {certificate} has expired ({until}); renew it")
-    if "does match" not in module.run_command([*look, "-checkhost", hostname or ""])[1]:
+    if hostname and "does match" not in module.run_command([*look, "-checkhost", hostname])[1]:
         problems.append(f"gateway_tls_certificate_file: {certificate} is not for {hostname}, which clients ask for; use one with this name")
     return problems
 
@@ -697,7 +697,9 @@ def next_hop_problems(site, options, limits):
             warnings.append(f"{variable}: {warning}")
         else:
             level = next((level for text, level in levels.items() if _same_hop(text, host, port)), "may")
-            problems += [f"{variable}: {problem}" for problem in offer_problems(host, port, level, site.hostname, options, limits)]
+            found, more = offer_problems(host, port, level, site.hostname, options, limits)
+            problems += [f"{variable}: {problem}" for problem in found]
+            warnings += [f"{variable}: {warning}" for warning in more]
     return problems, warnings
 
 
@@ -711,18 +713,20 @@ def _same_hop(text, host, port):
 def offer_problems(host, port, level, hostname, options, limits):
     """What a next hop does not take, the gateway must not take either: after its 250 all that is left is a bounce."""
     try:
-        offered = _smtp.converse(host=host, port=port, helo=hostname, tls="never", stop_after="helo", timeout=TIMEOUT)["extensions"]
+        result = _smtp.converse(host=host, port=port, helo=hostname, tls="never", stop_after="helo", timeout=TIMEOUT)
     except _smtp.SmtpError:
-        return []
-    offered = {name.upper(): parameters for name, _space, parameters in (line.partition(" ") for line in offered)}
+        return [], []
+    if result["verdict"] != "accepted":
+        return [], [f"{host} turns the gateway away ({' '.join(result['reply']['lines'])}); mail for it waits in the queue until that changes"]
+    offered = {name.upper(): parameters for name, _space, parameters in (line.partition(" ") for line in result["extensions"])}
     problems = []
     size = offered.get("SIZE", "").strip()
     needed = limits.get("reinjection_size_limit", 0)
     if size.isdigit() and 0 < int(size) < needed:
         most = int(size) - _limits.HEADER_HEADROOM
+        way_out = f"set gateway_message_size_limit to {most} at most, or let it take more" if most > 0 else "let it take more"
         problems.append(
-            f"{host} takes messages of {size} bytes, but the gateway would hand it up to {needed}, and what it refuses then has to be bounced;"
-            f" set gateway_message_size_limit to {most} at most, or let it take more"
+            f"{host} takes messages of {size} bytes, but the gateway would hand it up to {needed}, and what it refuses then has to be bounced; {way_out}"
         )
     if options["eight_bit_mime"] and "8BITMIME" not in offered:
         problems.append(f"{host} does not offer 8BITMIME, so Postfix would rewrite messages for it, which breaks their signatures; set gateway_8bitmime: false")
@@ -730,18 +734,18 @@ def offer_problems(host, port, level, hostname, options, limits):
         reason = tls_problem(host, port, level, hostname, options["tls_ca_file"])
         if reason:
             problems.append(f"next_hop_tls is {level}, but mail would wait in the queue: {reason}")
-    return problems
+    return problems, []
 
 
 def tls_problem(host, port, level, hostname, ca_file):
     """Return why a server cannot be spoken to at a security level, '' if it can."""
     try:
-        _smtp.converse(
+        result = _smtp.converse(
             host=host, port=port, helo=hostname, tls="require", validate_certs=level == "secure", ca_path=ca_file or None, stop_after="helo", timeout=TIMEOUT
         )
     except _smtp.SmtpError as error:
         return str(error)
-    return ""
+    return f"{host} refuses STARTTLS ({' '.join(result['reply']['lines'])})" if result["refused_at"] == "starttls" else ""
 
 
 def smarthost_problems(site, outgoing, ca_file):
