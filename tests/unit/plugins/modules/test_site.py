@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import datetime
 import json
 import pathlib
 import shutil
@@ -14,6 +15,9 @@ import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _host, _smtp
 from ansible_collections.antispam.gateway.plugins.modules import site
@@ -29,6 +33,8 @@ SITE = {
     "trusted_networks": ["198.51.100.0/24", "2001:db8::/32"],
     "sender_scores": {"newsletter@example.org": "-2.5"},
 }
+HASH = "$6$rasmuslerdorf$" + "Ab./" * 21 + "Ab"
+ACCOUNT = {"name": "alice@example.com", "password": HASH}
 ROLE = pathlib.Path(__file__).resolve().parents[4] / "roles" / "gateway"
 
 
@@ -181,6 +187,36 @@ def test_every_setting_is_derived_from_the_one_description(run, check_mode):
     assert derived["limits"]["workers"] == 10
 
 
+def test_the_way_out_is_derived_as_well(run):
+    result = run(
+        accounts=[{"name": "Alice@example.com", "password": HASH, "senders": ["@example.net"]}, {"name": "bob@example.net", "password": HASH}],
+        smarthost="[SMTP.example.org]:587",
+        tls_policies={"example.org": "dane-only"},
+        domains=[{**SITE["domains"][0], "next_hop_tls": "encrypt"}, SITE["domains"][1]],
+        dkim_domains=["Example.com"],
+        dkim_selector="MX1",
+        forwarders=["198.51.100.7"],
+    )
+    derived = result["site"]
+    assert derived["tables"]["sender_logins"] == {
+        "alice@example.com": "alice@example.com",
+        "@example.net": "alice@example.com",
+        "bob@example.net": "bob@example.net",
+    }
+    assert derived["tables"]["tls_policy"] == {"example.org": "dane-only", "[mail.inside.example.com]": "encrypt", "[smtp.example.org]:587": "secure"}
+    assert derived["logins"] == ["alice@example.com", "bob@example.net"]
+    assert derived["relayhost"] == "[smtp.example.org]:587"
+    assert (derived["dkim_domains"], derived["dkim_selector"], derived["forwarders"]) == (["example.com"], "mx1", ["198.51.100.7/32"])
+    assert derived["limits"]["submission_processes"] == derived["limits"]["workers"]
+
+
+def test_a_site_without_a_way_out_of_its_own_has_empty_settings(run):
+    derived = run()["site"]
+    assert (derived["tables"]["sender_logins"], derived["tables"]["tls_policy"], derived["logins"], derived["relayhost"]) == ({}, {}, [], "")
+    assert (derived["dkim_domains"], derived["dkim_selector"], derived["forwarders"]) == ([], "", [])
+    assert "submission_processes" not in derived["limits"]
+
+
 @pytest.mark.parametrize("sourced", [[[]], [["Example.com"]], [["example.net"], ["example.com"]]])
 def test_a_domain_whose_recipients_are_read_elsewhere_needs_none_in_the_inventory(run, sourced):
     result = run(recipients=[], sourced_domains=sourced)
@@ -257,6 +293,42 @@ def test_all_mistakes_are_reported_at_once(run, host):
     ):
         assert words in result["msg"]
         assert any(words in problem for problem in result["problems"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"accounts": [{**ACCOUNT, "name": "alice@example.org"}]}, "gateway_accounts[0].name: alice@example.org is in example.org"),
+        ({"accounts": [{**ACCOUNT, "senders": ["@example.org"]}]}, "gateway_accounts[0].senders[0]: @example.org is in example.org"),
+        ({"smarthost": "[smtp.example.org]:465"}, "gateway_smarthost.next_hop: on port 465"),
+        ({"tls_policies": {"example.org": "sercure"}}, "gateway_tls_policies['example.org']: 'sercure' does not begin"),
+        ({"dkim_domains": ["example.org"]}, "gateway_dkim_domains[0]: example.org is not in gateway_domains"),
+        ({"dkim_selector": "mx_1"}, "gateway_dkim_selector: 'mx_1' is not a selector"),
+        ({"forwarders": ["0.0.0.0/0"]}, "gateway_forwarders[0]: 0.0.0.0/0 is everybody"),
+        ({"domains": [{**SITE["domains"][1], "next_hop_tls": "secure"}, SITE["domains"][0]]}, "gateway_domains[0].next_hop_tls: [2001:db8::25]:26 is an"),
+    ],
+)
+def test_a_mistake_on_the_way_out_is_one_of_the_site(only_problem, arguments, words):
+    assert only_problem(**arguments).startswith(words)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"password": "hunter2-Correct.Horse"},
+        {"password": HASH + ":hunter2-Correct.Horse"},
+        {"password": HASH, "name": "alice"},
+        {"password": HASH, "sendres": []},
+        {"password": HASH},
+    ],
+)
+def test_no_output_holds_the_password_of_an_account(host, capfd, entry):
+    with patch_module_args({**SITE, "accounts": [{**ACCOUNT, **entry}]}), pytest.raises(SystemExit):
+        site.main()
+    printed = capfd.readouterr()
+    assert "alice" in printed.out
+    for secret in ("hunter2", "rasmuslerdorf", "Ab./Ab"):
+        assert secret not in printed.out + printed.err
 
 
 def test_one_mistake_is_one(run):
@@ -350,6 +422,15 @@ def test_another_mta_is_a_mistake(only_problem, host):
 def test_a_port_that_is_taken_is_a_mistake(only_problem, host, ports, words):
     host.ports = ports
     assert words in only_problem()
+
+
+@pytest.mark.parametrize("port", [465, 587])
+def test_the_ports_for_submission_are_needed_where_there_are_accounts(run, only_problem, host, port):
+    host.ports = {port: {"exim4"}}
+    assert only_problem(accounts=[ACCOUNT]) == f"port {port} is taken by exim4; stop it or move it to another port"
+    assert "failed" not in run()
+    host.ports = {port: {"master"}}
+    assert "failed" not in run(accounts=[ACCOUNT])
 
 
 @pytest.mark.parametrize(
@@ -572,6 +653,87 @@ def test_a_certificate_and_its_key_are_taken(run, gateway_certificate):
     assert "failed" not in run(tls_certificate_file=str(gateway_certificate), tls_key_file=str(gateway_certificate))
 
 
+@pytest.fixture(scope="session")
+def certified(tmp_path_factory):
+    """Make a certificate with its key in one file: for names, valid for days from the beginning to the end."""
+    directory = tmp_path_factory.mktemp("certified")
+
+    def make(*names, begin=-1, end=1):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a gateway")])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(now + datetime.timedelta(days=begin)).not_valid_after(now + datetime.timedelta(days=end))
+        signed = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False).sign(key, hashes.SHA256())
+        path = directory / f"{signed.serial_number}.pem"
+        pem = serialization.Encoding.PEM
+        secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        path.write_bytes(secret + signed.public_bytes(pem))
+        return str(path)
+
+    return make
+
+
+@pytest.mark.parametrize("names", [["mx1.example.com"], ["mail.example.org", "MX1.example.com"], ["*.example.com"]])
+def test_a_certificate_may_be_for_other_names_as_well(run, certified, names):
+    path = certified(*names)
+    assert "failed" not in run(tls_certificate_file=path, tls_key_file=path)
+
+
+@pytest.mark.parametrize("names", [["mx2.example.com"], ["example.com"], ["*.mx1.example.com"], ["mx1.example.com.example.org"]])
+def test_a_certificate_for_another_name_is_a_mistake(only_problem, certified, names):
+    path = certified(*names)
+    problem = only_problem(tls_certificate_file=path, tls_key_file=path)
+    assert problem == f"gateway_tls_certificate_file: {path} is not for mx1.example.com, which clients ask for; use one with this name"
+
+
+def test_a_certificate_that_has_expired_is_a_mistake(only_problem, certified):
+    path = certified("mx1.example.com", begin=-30, end=-2)
+    until = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=2)
+    problem = only_problem(tls_certificate_file=path, tls_key_file=path)
+    assert problem.startswith(f"gateway_tls_certificate_file: {path} has expired ({until:%b} {until.day:2} ")
+    assert problem.endswith(f" {until.year} GMT); renew it")
+
+
+def test_a_certificate_that_has_expired_and_is_for_another_name_is_two_mistakes(run, certified):
+    path = certified("mx2.example.com", begin=-30, end=-2)
+    problems = run(tls_certificate_file=path, tls_key_file=path)["problems"]
+    assert len(problems) == 2
+    assert "has expired" in problems[0]
+    assert "is not for mx1.example.com" in problems[1]
+
+
+def test_a_gateway_without_a_name_has_one_mistake(only_problem, certified):
+    path = certified("mx1.example.com")
+    assert only_problem(hostname="mx1", tls_certificate_file=path, tls_key_file=path).startswith("gateway_hostname: ")
+
+
+def test_dates_and_names_are_left_to_a_later_look_where_there_is_no_openssl_yet(run, certified, monkeypatch):
+    path = certified("mx2.example.com", begin=-30, end=-2)
+    monkeypatch.setattr(AnsibleModule, "get_bin_path", lambda module, name, *arguments: None)
+    assert "failed" not in run(tls_certificate_file=path, tls_key_file=path)
+
+
+def test_authorities_may_be_named(run, gateway_certificate):
+    assert "failed" not in run(tls_ca_file=str(gateway_certificate))
+
+
+@pytest.mark.parametrize("content", ["no certificate\n", "", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_authorities_that_are_none_are_a_mistake(only_problem, tmp_path, content):
+    path = tmp_path / "ca.pem"
+    path.write_text(content)
+    assert only_problem(tls_ca_file=str(path)).startswith(f"gateway_tls_ca_file: {path} holds no certificates in PEM format (")
+
+
+def test_authorities_that_cannot_be_read_are_one_mistake(only_problem, host, tmp_path):
+    """What is checked with them is checked without them."""
+    domains = [{**SITE["domains"][0], "next_hop_tls": "secure"}, SITE["domains"][1]]
+    problem = only_problem(tls_ca_file=f"{tmp_path}/gone", domains=domains, smarthost="[smtp.example.org]:587")
+    assert problem == f"gateway_tls_ca_file: {tmp_path}/gone cannot be read on the gateway (No such file or directory); put it there first"
+    assert {conversation["ca_path"] for conversation in host.conversations} == {None}
+    assert only_problem(tls_ca_file=str(tmp_path)).startswith(f"gateway_tls_ca_file: {tmp_path} cannot be read on the gateway (Is a directory)")
+
+
 @pytest.mark.parametrize("name", ["other", "encrypted", "text"])
 def test_a_key_that_does_not_open_the_certificate_is_a_mistake(only_problem, certificate, keys, name):
     problem = only_problem(tls_certificate_file=str(certificate), tls_key_file=str(keys / name))
@@ -653,3 +815,187 @@ def test_the_names_of_next_hops_are_those_that_the_dns_must_know(run):
 def test_another_service_on_the_gateway_may_be_a_next_hop(run, host):
     host.addresses = {"127.0.0.1": ["127.0.0.1"]}
     assert "failed" not in run(**hops("[127.0.0.1]:24"))
+
+
+# ---- what next hops offer ----------------------------------------------------------------------------------------
+
+HOP = "mail.inside.example.com"
+DEFAULT_SIZE, HEADROOM = 52428800, 1024 * 1024
+
+
+def with_level(level):
+    return {"domains": [{**SITE["domains"][0], "next_hop_tls": level}, SITE["domains"][1]]}
+
+
+def without(extensions, name):
+    return [line for line in extensions if line.split()[0] != name]
+
+
+@pytest.fixture
+def hop(host):
+    return host.next_hops[HOP]
+
+
+def test_each_next_hop_is_asked_what_it_offers_in_the_name_of_the_gateway(run, host):
+    run()
+    asked = [(each["host"], each["port"], each["helo"], each["tls"]) for each in host.conversations]
+    assert asked == [(HOP, 25, "mx1.example.com", "never"), ("2001:db8::25", 26, "mx1.example.com", "never")]
+
+
+def test_a_next_hop_takes_what_the_filter_hands_on(run, only_problem, hop):
+    most = DEFAULT_SIZE + HEADROOM
+    hop.extensions = ["8BITMIME", f"SIZE {most}"]
+    assert "failed" not in run()
+    hop.extensions = ["8BITMIME", f"size {most - 1}"]
+    problem = only_problem()
+    assert problem.startswith(f"gateway_domains[0].next_hop: {HOP} takes messages of {most - 1} bytes, but the gateway would hand it up to {most}")
+    assert f"set gateway_message_size_limit to {DEFAULT_SIZE - 1} at most" in problem
+    assert "failed" not in run(message_size_limit=DEFAULT_SIZE - 1)
+
+
+@pytest.mark.parametrize("size", [["SIZE 0"], ["SIZE"], [], ["SIZE unlimited"]])
+def test_a_next_hop_that_names_no_limit_takes_everything(run, hop, size):
+    hop.extensions = ["8BITMIME", *size]
+    assert "failed" not in run(**hops(f"[{HOP}]"), message_size_limit=1024**3)
+
+
+@pytest.mark.parametrize("size", [1, HEADROOM])
+def test_a_next_hop_for_which_no_limit_is_small_enough_must_take_more(only_problem, hop, size):
+    hop.extensions = ["8BITMIME", f"SIZE {size}"]
+    problem = only_problem()
+    assert f"takes messages of {size} bytes" in problem
+    assert "gateway_message_size_limit" not in problem
+
+
+def test_a_next_hop_takes_eight_bits_where_the_gateway_does(run, only_problem, hop):
+    hop.extensions = without(hop.extensions, "8BITMIME")
+    problem = only_problem()
+    assert problem.startswith(f"gateway_domains[0].next_hop: {HOP} does not offer 8BITMIME, so Postfix would rewrite messages for it")
+    assert problem.endswith("set gateway_8bitmime: false")
+    assert "failed" not in run(eight_bit_mime=False)
+
+
+def test_a_next_hop_without_ehlo_offers_nothing(run, only_problem, hop):
+    hop.extensions = []
+    assert "8BITMIME" in only_problem()
+    assert "failed" not in run(eight_bit_mime=False)
+
+
+@pytest.mark.parametrize("step", ["connect", "helo"])
+def test_of_a_next_hop_that_turns_the_gateway_away_nothing_is_known(run, hop, step):
+    hop.refused_at, hop.refusal = step, "554 5.7.1 Not yet"
+    assert "failed" not in run()
+    assert len(run.warnings) == 1
+    assert run.warnings[0].startswith(f"gateway_domains[0].next_hop: {HOP} turns the gateway away (554 5.7.1 Not yet)")
+
+
+def test_a_next_hop_that_falls_silent_is_no_mistake(run, hop):
+    hop.unreachable = f"{HOP}:25, at connect: no answer within the timeout of 10 seconds."
+    assert "failed" not in run(**with_level("secure"))
+
+
+def test_a_next_hop_that_does_not_answer_is_not_asked(run, host):
+    host.addresses = {HOP: ["192.0.2.25"]}
+    run(**with_level("secure"))
+    assert [each["host"] for each in host.conversations] == ["2001:db8::25"]
+
+
+def test_every_mistake_of_a_next_hop_is_one_of_its_own(run, hop):
+    hop.extensions, hop.tls_failure = ["SIZE 10000000"], "it has no TLS"
+    problems = run(**with_level("encrypt"))["problems"]
+    assert len(problems) == 3
+    assert {problem.partition(": ")[0] for problem in problems} == {"gateway_domains[0].next_hop"}
+
+
+# ---- TLS to next hops and to the smarthost -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["none", "may"])
+def test_tls_is_tried_only_where_it_is_asked_for(run, host, hop, level):
+    hop.tls_failure = "the server does not offer STARTTLS"
+    assert "failed" not in run(**with_level(level))
+    assert {each["tls"] for each in host.conversations} == {"never"}
+
+
+def test_a_certificate_is_verified_where_that_is_asked_for(run, only_problem, host, hop, gateway_certificate):
+    hop.untrusted = f"{HOP}:25, at the TLS handshake: its certificate is not trusted: self-signed certificate."
+    assert "failed" not in run(**with_level("encrypt"))
+    problem = only_problem(**with_level("secure"), tls_ca_file=str(gateway_certificate))
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is secure, but mail would wait in the queue: {hop.untrusted}"
+    last = host.conversations[-2]
+    assert (last["host"], last["tls"], last["validate_certs"], last["ca_path"]) == (HOP, "require", True, str(gateway_certificate))
+
+
+@pytest.mark.parametrize("level", ["encrypt", "secure"])
+def test_a_next_hop_without_tls_is_a_mistake_where_it_is_asked_for(run, only_problem, hop, level):
+    assert "failed" not in run(**with_level(level))
+    hop.tls_failure = f"{HOP}:25: the server does not offer STARTTLS, and tls is require"
+    problem = only_problem(**with_level(level))
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {hop.tls_failure}"
+
+
+@pytest.mark.parametrize("level", ["encrypt", "secure"])
+def test_a_next_hop_that_offers_tls_and_refuses_it_is_a_mistake(only_problem, hop, level):
+    hop.refused_at, hop.refusal = "starttls", "454 4.7.0 TLS not available due to local problem"
+    problem = only_problem(**with_level(level))
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {HOP} refuses STARTTLS ({hop.refusal})"
+
+
+def test_the_level_is_that_of_the_next_hop_however_it_is_written(only_problem, hop):
+    hop.tls_failure = "no TLS"
+    domains = [{"name": f"{name}.example.com", "next_hop": f"[{HOP.upper()}]:25", "next_hop_tls": "encrypt", "verify_recipients": True} for name in "ab"]
+    assert only_problem(domains=domains, recipients=[]).startswith("gateway_domains[0].next_hop: next_hop_tls is encrypt")
+
+
+SMARTHOST = "[smtp.example.org]:587"
+
+
+@pytest.fixture
+def smarthost(host):
+    return host.next_hops["smtp.example.org"]
+
+
+@pytest.mark.parametrize(("level", "verified"), [("encrypt", False), ("secure", True)])
+def test_the_smarthost_is_tried_with_its_level(run, host, level, verified):
+    assert "failed" not in run(smarthost=SMARTHOST, smarthost_tls=level)
+    assert run.warnings == []
+    wanted = {"host": "smtp.example.org", "port": 587, "helo": "mx1.example.com", "tls": "require", "validate_certs": verified, "ca_path": None}
+    assert host.conversations[-1] == wanted
+
+
+def test_a_certificate_of_the_smarthost_is_verified_by_default(run, only_problem, smarthost):
+    smarthost.untrusted = "its certificate is not trusted"
+    problem = only_problem(smarthost=SMARTHOST)
+    assert problem == "gateway_smarthost: tls is secure, but mail for the world would wait in the queue: its certificate is not trusted"
+    assert "failed" not in run(smarthost=SMARTHOST, smarthost_tls="encrypt")
+
+
+@pytest.mark.parametrize("level", ["encrypt", "secure"])
+def test_a_smarthost_without_tls_is_a_mistake(only_problem, smarthost, level):
+    smarthost.tls_failure = "the server does not offer STARTTLS"
+    arguments = {"smarthost": SMARTHOST, "smarthost_tls": level}
+    assert only_problem(**arguments).startswith(f"gateway_smarthost: tls is {level}, but mail for the world would wait in the queue: the server does not")
+    smarthost.tls_failure, smarthost.refused_at, smarthost.refusal = "", "starttls", "454 4.7.0 TLS not available"
+    assert only_problem(**arguments).endswith("wait in the queue: smtp.example.org refuses STARTTLS (454 4.7.0 TLS not available)")
+
+
+def test_a_smarthost_need_not_take_large_messages_nor_eight_bits(run, smarthost):
+    """What it refuses is bounced to the site's own users; their mail is the only one that it gets."""
+    smarthost.extensions = ["STARTTLS", "SIZE 1000"]
+    assert "failed" not in run(smarthost=SMARTHOST)
+
+
+def test_a_smarthost_that_does_not_resolve_is_a_mistake_unless_it_may_have_mx_records(run, only_problem, host):
+    host.addresses = {"smtp.example.org": [], "example.org": []}
+    problem = only_problem(smarthost=SMARTHOST)
+    assert problem.startswith("gateway_smarthost.next_hop: smtp.example.org does not resolve on this host (Name or service not known); correct the name")
+    assert "failed" not in run(smarthost="example.org")
+    assert [warning.partition(" does")[0] for warning in run.warnings] == ["gateway_smarthost.next_hop: example.org"]
+
+
+def test_a_smarthost_that_does_not_answer_is_a_warning(run, host):
+    host.addresses = {"smtp.example.org": ["192.0.2.25"]}
+    assert "failed" not in run(smarthost=SMARTHOST)
+    assert len(run.warnings) == 1
+    assert run.warnings[0].startswith("gateway_smarthost.next_hop: smtp.example.org port 587 does not answer (")
+    assert "smtp.example.org" not in [each["host"] for each in host.conversations]
