@@ -39,6 +39,10 @@ def keys(tmp_path_factory):
     (directory / "ec").write_text(openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1"))
     (directory / "ed25519 in PEM").write_text(openssl("genpkey", "-algorithm", "ED25519"))
     (directory / "half").write_text("".join((directory / "rsa").read_text().splitlines(keepends=True)[:9]))
+    # The last number in a key follows from two of the primes.
+    der = base64.b64decode("".join((directory / "traditional").read_text().splitlines()[1:-1]))
+    damaged = base64.encodebytes(der[:-9] + bytes([der[-9] ^ 1]) + der[-8:]).decode()
+    (directory / "damaged").write_text(f"-----BEGIN RSA PRIVATE KEY-----\n{damaged}-----END RSA PRIVATE KEY-----\n")
     (directory / "garbage").write_text("no key at all\n")
     (directory / "binary").write_bytes(bytes(range(256)))
     (directory / "empty").write_text("")
@@ -82,8 +86,8 @@ def test_no_two_keys_are_the_same(keys, algorithm):
 @pytest.mark.parametrize(
     ("algorithm", "name"),
     [
-        *(("rsa", name) for name in ("garbage", "binary", "half", "encrypted", "public", "ec", "ed25519", "ed25519 in PEM", "directory", "no such file")),
-        *(("ed25519", name) for name in ("garbage", "binary", "empty", "31 bytes", "33 bytes", "rsa", "ec", "ed25519 in PEM", "directory", "no such file")),
+        *(("rsa", name) for name in ("garbage", "binary", "half", "damaged", "encrypted", "public", "ec", "ed25519", "ed25519 in PEM", "directory", "gone")),
+        *(("ed25519", name) for name in ("garbage", "binary", "empty", "31 bytes", "33 bytes", "rsa", "ec", "ed25519 in PEM", "directory", "gone")),
     ],
 )
 def test_a_file_that_holds_no_such_key_is_named(keys, algorithm, name):
