@@ -21,6 +21,8 @@ from ansible_collections.antispam.gateway.plugins.modules import dkim_keys
 
 USER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
 COM, NET = "example.com", "example.net"
+# What the module returns is one list.
+(LIST,) = yaml.safe_load(dkim_keys.RETURN)
 both_algorithms = pytest.mark.parametrize("algorithm", ["rsa", "ed25519"])
 check_and_real = pytest.mark.parametrize("check_mode", [True, False], ids=["check", "real"])
 
@@ -108,11 +110,11 @@ def assert_no_secret(text, path):
 
 
 def signing(result):
-    return {key["domain"]: key["signing"] for key in result["keys"]}
+    return {key["domain"]: key["signing"] for key in result[LIST]}
 
 
 def published(result):
-    return {key["domain"]: key["published"] for key in result["keys"]}
+    return {key["domain"]: key["published"] for key in result[LIST]}
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ def test_a_new_key_is_made_and_does_not_sign(dkim, run, algorithm):
     dkim.algorithm = algorithm
     result = run()
     assert result["changed"]
-    assert result["keys"] == [
+    assert result[LIST] == [
         {
             "domain": COM,
             "selector": "mx1",
@@ -152,11 +154,11 @@ def test_a_new_key_is_made_and_does_not_sign(dkim, run, algorithm):
 @both_algorithms
 def test_a_key_signs_from_the_first_run_on_that_finds_its_record(dkim, run, algorithm):
     dkim.algorithm = algorithm
-    record = run()["keys"][0]["record"]
+    record = run()[LIST][0]["record"]
     dkim.publish("mx1", text=record)
     result = run()
     assert result["changed"]
-    assert (signing(result), published(result), result["keys"][0]["path"]) == ({COM: "mx1"}, {COM: "yes"}, str(dkim.path("mx1")))
+    assert (signing(result), published(result), result[LIST][0]["path"]) == ({COM: "mx1"}, {COM: "yes"}, str(dkim.path("mx1")))
     assert run.warnings == []
 
 
@@ -178,7 +180,7 @@ def test_a_run_that_finds_everything_right_changes_nothing(dkim, run, algorithm)
 
 def test_each_domain_has_a_key_of_its_own_and_signs_by_itself(dkim, run):
     result = run(COM, NET)
-    assert [key["domain"] for key in result["keys"]] == [COM, NET]
+    assert [key["domain"] for key in result[LIST]] == [COM, NET]
     assert dkim.public("mx1", COM) != dkim.public("mx1", NET)
     dkim.publish("mx1", NET)
     assert signing(run(COM, NET)) == {COM: "", NET: "mx1"}
@@ -221,14 +223,14 @@ def test_a_group_that_does_not_exist_is_for_check_mode_only(dkim, run):
 def test_the_key_before_signs_until_the_new_one_is_published(in_use, run):
     result = run(selector="mx2")
     assert result["changed"]
-    assert (signing(result), published(result), result["keys"][0]["path"]) == ({COM: "mx1"}, {COM: "no"}, str(in_use.path("mx1")))
-    assert result["keys"][0]["record"].endswith(in_use.public("mx2"))
+    assert (signing(result), published(result), result[LIST][0]["path"]) == ({COM: "mx1"}, {COM: "no"}, str(in_use.path("mx1")))
+    assert result[LIST][0]["record"].endswith(in_use.public("mx2"))
     assert run.warnings == ["DKIM: mx2._domainkey.example.com is not published, so mx1 goes on signing for example.com; see antispam.gateway.dns"]
     assert not run(selector="mx2")["changed"]
     in_use.publish("mx2")
     result = run(selector="mx2")
     assert result["changed"]
-    assert (signing(result), result["keys"][0]["path"]) == ({COM: "mx2"}, str(in_use.path("mx2")))
+    assert (signing(result), result[LIST][0]["path"]) == ({COM: "mx2"}, str(in_use.path("mx2")))
     assert run.warnings == []
     assert not run(selector="mx2")["changed"]
 
@@ -292,8 +294,8 @@ def shared(dkim, run):
 def test_a_shared_key_is_one_key(shared, run):
     assert shared.names() == ["mx1.pem", "signing"]
     result = run(COM, NET, shared=True)
-    assert len({key["record"] for key in result["keys"]}) == 1
-    assert {key["path"] for key in result["keys"]} == {str(shared.directory / "mx1.pem")}
+    assert len({key["record"] for key in result[LIST]}) == 1
+    assert {key["path"] for key in result[LIST]} == {str(shared.directory / "mx1.pem")}
 
 
 def test_a_shared_key_takes_over_once_all_have_published_it(shared, run):
@@ -345,7 +347,7 @@ def test_a_domain_that_is_removed_and_added_again_has_its_key_again(dkim, run, i
     assert signing(run(COM, shared=is_shared)) == {COM: "mx1"}
     after = run(COM, NET, shared=is_shared)
     assert not after["changed"]
-    assert after["keys"] == before["keys"]
+    assert after[LIST] == before[LIST]
 
 
 def test_a_domain_that_comes_back_after_a_change_of_keys_waits_for_its_record(shared, run):
@@ -384,10 +386,10 @@ def test_check_mode_says_what_a_run_does_and_changes_nothing(in_use, run, select
     assert (said["changed"], said["diff"], signing(said)) == (did["changed"], did["diff"], signing(did))
     assert (in_use.tree() == before) != did["changed"]
     if made:
-        assert said["keys"][0]["record"] is None
+        assert said[LIST][0]["record"] is None
         assert warned[0].startswith("DKIM: the key is still to be made, so ")
     else:
-        assert (said["keys"], warned) == (did["keys"], run.warnings)
+        assert (said[LIST], warned) == (did[LIST], run.warnings)
 
 
 def test_check_mode_works_before_anything_is_there(dkim, run):
@@ -495,7 +497,7 @@ def test_what_is_documented_is_what_is_returned(in_use, run):
     documented = yaml.safe_load(dkim_keys.RETURN)
     result = run()
     assert set(documented) == set(result) - {"changed", "diff", "invocation"}
-    assert set(documented["keys"]["contains"]) == set(result["keys"][0])
+    assert set(documented[LIST]["contains"]) == set(result[LIST][0])
 
 
 def test_the_role_gives_the_module_what_it_knows():
