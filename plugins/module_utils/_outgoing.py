@@ -118,13 +118,16 @@ class Outgoing:
             if level == "secure" and _addresses.is_ip(hop[0]):
                 self.problems.append(f"{variable}: {entry['next_hop']} is an address, and certificates are for names; name the next hop")
             key = _addresses.write_next_hop(*hop)
-            other = result.get(key) or hops.setdefault(key, level)
+            # A policy says more than a level, so it stands in place of the default.
+            other = hops.setdefault(key, level) if key not in result or level == "may" else result[key]
             if other != level:
                 self.problems.append(f"{variable}: {key} has the level {other} as well; a next hop has one")
         # The transport "relay" has the level "may" anyway.
-        result.update((key, level) for key, level in hops.items() if level != "may")
+        for key, level in hops.items():
+            if level != "may":
+                result.setdefault(key, level)
         if self.smarthost:
-            result[self.relayhost()] = self.smarthost_tls
+            result.setdefault(self.relayhost(), self.smarthost_tls)
         return result
 
     def _add(self, table, variable, key, value):

@@ -391,6 +391,7 @@ LIMITS = (
 )
 # Seconds for a question to a next hop.
 TIMEOUT = 10
+TLS_WAY_OUT = "set it right there, name its authority in gateway_tls_ca_file, or lower the level"
 SUPPORTED = {("debian", "13"), ("debian", "12")}
 # What may hold each port without being in the way: the services this collection sets up.
 POSTFIX = (["postfix.service", "postfix@-.service"], "master")
@@ -733,7 +734,7 @@ def offer_problems(host, port, level, hostname, options, limits):
     if level in ("encrypt", "secure"):
         reason = tls_problem(host, port, level, hostname, options["tls_ca_file"])
         if reason:
-            problems.append(f"next_hop_tls is {level}, but mail would wait in the queue: {reason}")
+            problems.append(f"next_hop_tls is {level}, but mail would wait in the queue: {reason}; {TLS_WAY_OUT}")
     return problems, []
 
 
@@ -744,7 +745,8 @@ def tls_problem(host, port, level, hostname, ca_file):
             host=host, port=port, helo=hostname, tls="require", validate_certs=level == "secure", ca_path=ca_file or None, stop_after="helo", timeout=TIMEOUT
         )
     except _smtp.SmtpError as error:
-        return str(error)
+        # Without the way out, which is that of a module's options.
+        return re.sub(r"[.] [A-Z].*", "", str(error))
     return f"{host} refuses STARTTLS ({' '.join(result['reply']['lines'])})" if result["refused_at"] == "starttls" else ""
 
 
@@ -758,7 +760,7 @@ def smarthost_problems(site, outgoing, ca_file):
     if problem or warning:
         return [], [f"gateway_smarthost.next_hop: {problem or warning}"]
     reason = tls_problem(host, port, outgoing.smarthost_tls, site.hostname, ca_file)
-    return [f"gateway_smarthost: tls is {outgoing.smarthost_tls}, but mail for the world would wait in the queue: {reason}"] if reason else [], []
+    return [f"gateway_smarthost: tls is {outgoing.smarthost_tls}, but mail for the world would wait in the queue: {reason}; {TLS_WAY_OUT}"] if reason else [], []
 
 
 if __name__ == "__main__":

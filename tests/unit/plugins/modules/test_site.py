@@ -918,10 +918,11 @@ def test_tls_is_tried_only_where_it_is_asked_for(run, host, hop, level):
 
 
 def test_a_certificate_is_verified_where_that_is_asked_for(run, only_problem, host, hop, gateway_certificate):
-    hop.untrusted = f"{HOP}:25, at the TLS handshake: its certificate is not trusted: self-signed certificate."
+    hop.untrusted = f"{HOP}:25, at the TLS handshake: its certificate is not trusted: self-signed certificate"
+    hop.untrusted += ". Give the issuer's certificate as ca_path, or set validate_certs to false."
     assert "failed" not in run(**with_level("encrypt"))
     problem = only_problem(**with_level("secure"), tls_ca_file=str(gateway_certificate))
-    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is secure, but mail would wait in the queue: {hop.untrusted}"
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is secure, but mail would wait in the queue: {hop.untrusted.split('. ')[0]}; {site.TLS_WAY_OUT}"
     last = host.conversations[-2]
     assert (last["host"], last["tls"], last["validate_certs"], last["ca_path"]) == (HOP, "require", True, str(gateway_certificate))
 
@@ -931,14 +932,14 @@ def test_a_next_hop_without_tls_is_a_mistake_where_it_is_asked_for(run, only_pro
     assert "failed" not in run(**with_level(level))
     hop.tls_failure = f"{HOP}:25: the server does not offer STARTTLS, and tls is require"
     problem = only_problem(**with_level(level))
-    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {hop.tls_failure}"
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {hop.tls_failure}; {site.TLS_WAY_OUT}"
 
 
 @pytest.mark.parametrize("level", ["encrypt", "secure"])
 def test_a_next_hop_that_offers_tls_and_refuses_it_is_a_mistake(only_problem, hop, level):
     hop.refused_at, hop.refusal = "starttls", "454 4.7.0 TLS not available due to local problem"
     problem = only_problem(**with_level(level))
-    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {HOP} refuses STARTTLS ({hop.refusal})"
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {HOP} refuses STARTTLS ({hop.refusal}); {site.TLS_WAY_OUT}"
 
 
 def test_the_level_is_that_of_the_next_hop_however_it_is_written(only_problem, hop):
@@ -966,7 +967,7 @@ def test_the_smarthost_is_tried_with_its_level(run, host, level, verified):
 def test_a_certificate_of_the_smarthost_is_verified_by_default(run, only_problem, smarthost):
     smarthost.untrusted = "its certificate is not trusted"
     problem = only_problem(smarthost=SMARTHOST)
-    assert problem == "gateway_smarthost: tls is secure, but mail for the world would wait in the queue: its certificate is not trusted"
+    assert problem == "gateway_smarthost: tls is secure, but mail for the world would wait in the queue: its certificate is not trusted; " + site.TLS_WAY_OUT
     assert "failed" not in run(smarthost=SMARTHOST, smarthost_tls="encrypt")
 
 
@@ -976,7 +977,7 @@ def test_a_smarthost_without_tls_is_a_mistake(only_problem, smarthost, level):
     arguments = {"smarthost": SMARTHOST, "smarthost_tls": level}
     assert only_problem(**arguments).startswith(f"gateway_smarthost: tls is {level}, but mail for the world would wait in the queue: the server does not")
     smarthost.tls_failure, smarthost.refused_at, smarthost.refusal = "", "starttls", "454 4.7.0 TLS not available"
-    assert only_problem(**arguments).endswith("wait in the queue: smtp.example.org refuses STARTTLS (454 4.7.0 TLS not available)")
+    assert "wait in the queue: smtp.example.org refuses STARTTLS (454 4.7.0 TLS not available); " in only_problem(**arguments)
 
 
 def test_a_smarthost_need_not_take_large_messages_nor_eight_bits(run, smarthost):
