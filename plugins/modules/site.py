@@ -760,7 +760,9 @@ def smarthost_problems(site, outgoing, ca_file):
     if problem or warning:
         return [], [f"gateway_smarthost.next_hop: {problem or warning}"]
     reason = tls_problem(host, port, outgoing.smarthost_tls, site.hostname, ca_file)
-    return [f"gateway_smarthost: tls is {outgoing.smarthost_tls}, but mail for the world would wait in the queue: {reason}; {TLS_WAY_OUT}"] if reason else [], []
+    if not reason:
+        return [], []
+    return [f"gateway_smarthost: tls is {outgoing.smarthost_tls}, but mail for the world would wait in the queue: {reason}; {TLS_WAY_OUT}"], []
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 import pytest
 from _network import STRANGER, TRUSTED, deliveries, gateway, mailboxes, queue, settle, wait_for_journal
 
+
 def sent(domain):
     """Send a message to a domain from inside, and return its queue id and its Message-ID."""
     record = TRUSTED.converse(recipients=[f"somebody@{domain}"])

@@ -922,7 +922,8 @@ def test_a_certificate_is_verified_where_that_is_asked_for(run, only_problem, ho
     hop.untrusted += ". Give the issuer's certificate as ca_path, or set validate_certs to false."
     assert "failed" not in run(**with_level("encrypt"))
     problem = only_problem(**with_level("secure"), tls_ca_file=str(gateway_certificate))
-    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is secure, but mail would wait in the queue: {hop.untrusted.split('. ')[0]}; {site.TLS_WAY_OUT}"
+    reason = hop.untrusted.split(". ")[0]
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is secure, but mail would wait in the queue: {reason}; {site.TLS_WAY_OUT}"
     last = host.conversations[-2]
     assert (last["host"], last["tls"], last["validate_certs"], last["ca_path"]) == (HOP, "require", True, str(gateway_certificate))
 
@@ -939,7 +940,8 @@ def test_a_next_hop_without_tls_is_a_mistake_where_it_is_asked_for(run, only_pro
 def test_a_next_hop_that_offers_tls_and_refuses_it_is_a_mistake(only_problem, hop, level):
     hop.refused_at, hop.refusal = "starttls", "454 4.7.0 TLS not available due to local problem"
     problem = only_problem(**with_level(level))
-    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {HOP} refuses STARTTLS ({hop.refusal}); {site.TLS_WAY_OUT}"
+    reason = f"{HOP} refuses STARTTLS ({hop.refusal})"
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {reason}; {site.TLS_WAY_OUT}"
 
 
 def test_the_level_is_that_of_the_next_hop_however_it_is_written(only_problem, hop):
