@@ -56,8 +56,8 @@ def derive(cpus, memory, message_size_limit, official_databases, overrides, subm
     room = max((memory - SYSTEM_MIB - clamd) // WORKER_MIB, 0)
     # Two or three workers a CPU is where throughput stops growing; 20 is the recipe's.
     workers = limit("workers", max(2, min(20, math.ceil(cpus * 2.5), room)))
-    scan = limit("scan_deadline", 60)
-    child = limit("child_timeout", 120)
+    limit("scan_deadline", 60)
+    limit("child_timeout", 120)
     proxy = limit("proxy_timeout", 300)
     # Who waits longer for a worker than proxy_timeout is asked to come back.
     usual = limit("usual_scan", 5)
@@ -83,12 +83,15 @@ def derive(cpus, memory, message_size_limit, official_databases, overrides, subm
     limit("clamd_stream_size", max(inner, unpacked))
     limit("clamd_scan_size", max(4 * message_size_limit, 100 * MIB))
 
-    _check(limits, clamd, scan, child, proxy, usual, smtpd, submitting, workers)
+    _check(limits, clamd, submitting)
     return limits
 
 
-def _check(limits, clamd, scan, child, proxy, usual, smtpd, submitting, workers):
+def _check(limits, clamd, submitting):
+    """clamd: its memory in MiB; submitting: SMTP server processes on the ports for submission."""
     problems = []
+    workers, smtpd = limits["workers"], limits["smtpd_processes"]
+    usual, scan, child, proxy = (limits[name] for name in ("usual_scan", "scan_deadline", "child_timeout", "proxy_timeout"))
 
     def need(holds, text):
         if not holds:

@@ -124,12 +124,32 @@ def test_without_clamd_what_an_account_sends_is_deferred():
 # --- Limits -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_account_that_sends_too_much_is_put_off_and_others_are_not(gateway):
+def forget(gateway):
     gateway.check_output("systemctl stop postfwd && rm -f /var/lib/postfw/rates && systemctl start postfwd")
     wait_until(lambda: gateway.run("ss -Hltn src 127.0.0.1:10040").stdout, "postfwd")
+
+
+@pytest.fixture(name="counters")
+def _counters(gateway):
+    """No account has sent anything in this hour."""
+    forget(gateway)
+    yield
+    forget(gateway)
+
+
+@pytest.mark.usefixtures("counters")
+def test_an_account_that_sends_too_much_is_put_off_and_others_are_not():
     limit = 30  # of the inventory
     records = [submit(**BY_BOB, sample="gtube") for _message in range(limit + 1)]
     assert {record.answer for record in records[:limit]} == {"554 5.7.0"}
     assert records[limit].answer == "450 4.7.1"
     assert "to its limit of 30 messages an hour" in records[limit].text
     assert submit().answer == "250 2.0.0"
+
+
+@pytest.mark.usefixtures("counters")
+def test_an_account_that_sends_to_too_many_is_put_off_before_the_message():
+    limit = 300  # of the inventory
+    record = submit(recipients=[f"person{number}@staff.example.com" for number in range(limit + 1)])
+    assert (record.reply["step"], record.answer) == ("data", "450 4.7.1")
+    assert "to its limit of 300 recipients an hour" in record.text

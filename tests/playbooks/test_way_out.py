@@ -20,6 +20,8 @@ HOP = "[mail.inside.example.com]"
 ALL_ON = {
     "gateway_dkim_ed25519": True,
     "gateway_hide_internal_hops": True,
+    "gateway_8bitmime": False,
+    "gateway_tls_policies": {"bad.sts.example.org": "encrypt"},
     "gateway_dmarc_reject": True,
     "gateway_forwarders": ["198.18.90.0/24"],
     "gateway_tls_acme_directory": ACME,
@@ -166,6 +168,12 @@ class TestOn:
         record = STRANGER.converse(recipients=[BOB])
         assert mailboxes(record.message_id) == [BOB]
         assert "Verified TLS connection established to mail.inside.example.com" in wait_for_journal(began, "TLS connection established to")[0]
+
+    def test_a_policy_of_the_site_counts_more_than_that_of_the_domain(self, on):
+        assert arrived(recipients=["somebody@bad.sts.example.org"]).mailbox == "all@bad.sts.example.org"
+
+    def test_8bitmime_is_not_offered(self, on):
+        assert "8BITMIME" not in STRANGER.converse(stop_after="helo").extensions
 
     def test_how_a_message_got_here_from_inside_is_not_told(self, on):
         headers = {"Received": "from pc.inside.example.com (pc [198.51.100.77]) by mail.inside.example.com; Thu, 1 Jan 2026 00:00:00 +0000"}
