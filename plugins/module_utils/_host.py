@@ -61,8 +61,8 @@ def memory_mib():
     return min(total, bound // (1024 * 1024))
 
 
-def installed(packages, status="/var/lib/dpkg/status"):
-    """Return which of the packages dpkg(1) has installed."""
+def installed(status="/var/lib/dpkg/status"):
+    """Return the names of the packages that dpkg(1) has installed."""
     found = []
     name = ""
     try:
@@ -70,7 +70,7 @@ def installed(packages, status="/var/lib/dpkg/status"):
             for line in lines:
                 if line.startswith("Package: "):
                     name = line[9:].strip()
-                elif line.startswith("Status: ") and line.endswith(" installed\n") and name in packages:
+                elif line.startswith("Status: ") and line.endswith(" installed\n"):
                     found.append(name)
     except FileNotFoundError:
         pass

@@ -297,6 +297,11 @@ debian:
   description: The major version of Debian on the host.
   returned: success
   type: str
+packages:
+  description: Names of the packages that are installed.
+  returned: success
+  type: list
+  elements: str
 site:
   description: What the roles derive their settings from.
   returned: success
@@ -500,7 +505,8 @@ def main():
     )
     problems += outgoing.problems
     problems += platform_problems(options["accept_debian12"])
-    problems += host_problems(module, options["own_resolver"], OWNERS | SUBMISSION if outgoing.accounts else OWNERS)
+    packages = _host.installed()
+    problems += host_problems(module, packages, options["own_resolver"], OWNERS | SUBMISSION if outgoing.accounts else OWNERS)
     problems += nameserver_problems(options["nameservers"])
     problems += certificate_problems(module, options["tls_certificate_file"], options["tls_key_file"], site.hostname)
     found = ca_problems(options["tls_ca_file"])
@@ -537,6 +543,7 @@ def main():
     module.exit_json(
         changed=False,
         debian=_host.os_release()[1],
+        packages=packages,
         site={
             "hostname": site.hostname,
             "postmaster": site.postmaster,
@@ -595,9 +602,9 @@ def nameserver_problems(addresses):
     return problems
 
 
-def host_problems(module, own_resolver, owners):
+def host_problems(module, packages, own_resolver, owners):
     problems = []
-    others = _host.installed(_host.OTHER_MTAS)
+    others = [name for name in packages if name in _host.OTHER_MTAS]
     if others:
         problems.append(f"another MTA is installed ({', '.join(others)}), which installing Postfix would remove; move its mail away and remove it first")
     for port, (units, process) in owners.items():

@@ -125,7 +125,7 @@ def host(monkeypatch, tmp_path):
     monkeypatch.setattr(_host, "os_release", lambda: example.release)
     monkeypatch.setattr(_host, "cpus", lambda: example.cpus)
     monkeypatch.setattr(_host, "memory_mib", lambda: example.memory)
-    monkeypatch.setattr(_host, "installed", lambda packages: [name for name in example.packages if name in packages])
+    monkeypatch.setattr(_host, "installed", lambda: list(example.packages))
     monkeypatch.setattr(_host, "listeners", lambda port, loopback_only=False: example.ports.get(port, set()))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=example.free[str(path).split("/")[2]]))
     systemctl = tmp_path / "bin" / "systemctl"
