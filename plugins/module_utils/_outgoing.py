@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _site
 
 # What crypt(3) and Argon2 make, with a scheme of Dovecot before it or none. MD5 and DES are no longer hashes.
 _HASH = re.compile(r"(?:\{(?:CRYPT|SHA256-CRYPT|SHA512-CRYPT|BLF-CRYPT|ARGON2ID?)\})?\$(?:5|6|y|2[aby]|argon2id?)\$[A-Za-z0-9./+=,$-]{20,}\Z")
@@ -49,11 +49,11 @@ def tls_policy(text):
     return " ".join(words)
 
 
-class Outgoing:
+class Outgoing(_site.Description):
     """What a validated `site` (_site.Site) sends, and how."""
 
     def __init__(self, site, domains, accounts=(), smarthost="", smarthost_tls="secure", tls_policies=None, dkim_domains=(), dkim_selector="", forwarders=()):
-        self.problems = []
+        super().__init__()
         self.site = site
         self.accounts = self._accounts(accounts)
         self.smarthost, self.smarthost_tls = self._smarthost(smarthost) if smarthost else None, smarthost_tls
@@ -61,13 +61,6 @@ class Outgoing:
         self.dkim_domains = self._dkim_domains(dkim_domains)
         self.dkim_selector = self._take("gateway_dkim_selector", selector, dkim_selector) if dkim_selector else ""
         self.forwarders = self._forwarders(forwarders)
-
-    def _take(self, variable, parse, text):
-        try:
-            return parse(text)
-        except ValueError as error:
-            self.problems.append(f"{variable}: {error}")
-            return None
 
     def _ours(self, variable, address, way_out):
         name = address.rpartition("@")[2]
@@ -129,13 +122,6 @@ class Outgoing:
         if self.smarthost:
             result.setdefault(self.relayhost(), self.smarthost_tls)
         return result
-
-    def _add(self, table, variable, key, value):
-        if key is None or value is None:
-            return
-        if key in table:
-            self.problems.append(f"{variable}: {key} is there already in another spelling; keep one of them")
-        table[key] = value
 
     def _dkim_domains(self, names):
         result = []

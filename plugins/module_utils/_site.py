@@ -29,11 +29,36 @@ def unknown_variables(names, known, prefixes):
     return problems
 
 
-class Site:
-    """A validated site. `problems` holds one sentence for each mistake; the rest is only whole without any."""
+class Description:
+    """What an administrator wrote; `problems` holds one sentence for each mistake."""
+
+    def __init__(self):
+        self.problems = []
+
+    def _take(self, variable, parse, text):
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problems.append(f"{variable}: {error}")
+            return None
+
+    def _each(self, variable, parse, texts):
+        found = (self._take(f"{variable}[{index}]", parse, text) for index, text in enumerate(texts))
+        return [value for value in found if value is not None]
+
+    def _add(self, table, variable, key, value):
+        if key is None or value is None:
+            return
+        if key in table:
+            self.problems.append(f"{variable}: {key} is there already in another spelling; keep one of them")
+        table[key] = value
+
+
+class Site(Description):
+    """A validated site, which is only whole without problems."""
 
     def __init__(self, hostname, domains, recipients, postmaster, trusted_networks=(), aliases=None, sender_scores=None, sourced=(), allowed=(), denied=()):
-        self.problems = []
+        super().__init__()
         self.next_hops = []  # (variable, host, port, bracketed)
         self.hostname = self._take("gateway_hostname", _addresses.fqdn, hostname)
         self.domains = self._domains(domains)
@@ -47,17 +72,6 @@ class Site:
         # {network: what becomes of its hosts}
         self.clients = self._clients(allowed, denied)
         self._cross_check()
-
-    def _take(self, variable, parse, text):
-        try:
-            return parse(text)
-        except ValueError as error:
-            self.problems.append(f"{variable}: {error}")
-            return None
-
-    def _each(self, variable, parse, texts):
-        found = (self._take(f"{variable}[{index}]", parse, text) for index, text in enumerate(texts))
-        return [value for value in found if value is not None]
 
     def _domains(self, entries):
         result = {}
@@ -124,13 +138,6 @@ class Site:
             variable = f"gateway_sender_scores['{key}']"
             self._add(result, variable, self._take(variable, _addresses.score_key, key), self._take(variable, _addresses.score, points))
         return result
-
-    def _add(self, table, variable, key, value):
-        if key is None or value is None:
-            return
-        if key in table:
-            self.problems.append(f"{variable}: {key} is there already in another spelling; keep one of them")
-        table[key] = value
 
     def _cross_check(self):
         known = set(self.domains) | {self.hostname}
