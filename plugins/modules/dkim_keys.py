@@ -158,8 +158,9 @@ def bring_up_to_date(module, keyring, public, ids, result):
             what = f"{after[0]} goes on signing" if signs else f"no {algorithm} key signs"
             module.warn(f"DKIM: {reason}, so {what} for {domain}; see antispam.gateway.dns")
         was = before[0] if domain in before[1] else "none"
-        result["diff"]["before"] += f"{domain}: {'has a' if existed else 'no'} key {selector}, signs with {was}\n"
-        result["diff"]["after"] += f"{domain}: has a key {selector}, signs with {key['signing'] or 'none'}\n"
+        path = keyring.path(selector)
+        result["diff"]["before"] += f"{domain}: {'key' if existed else 'no key'} {path}, signs with {was}\n"
+        result["diff"]["after"] += f"{domain}: key {path}, signs with {key['signing'] or 'none'}\n"
         result["domains"].append(key)
 
 

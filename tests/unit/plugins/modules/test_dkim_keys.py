@@ -403,11 +403,10 @@ def test_check_mode_works_before_anything_is_there(dkim, run):
 def test_the_difference_shows_which_key_signs(in_use, run):
     run(selector="mx2")
     in_use.publish("mx2")
-    assert run(selector="mx2")["diff"] == {
-        "before": "example.com: has a key mx2, signs with mx1\n",
-        "after": "example.com: has a key mx2, signs with mx2\n",
-    }
-    assert run(NET)["diff"] == {"before": "example.net: no key mx1, signs with none\n", "after": "example.net: has a key mx1, signs with none\n"}
+    key = in_use.directory / COM / "mx2.pem"
+    assert run(selector="mx2")["diff"] == {"before": f"{COM}: key {key}, signs with mx1\n", "after": f"{COM}: key {key}, signs with mx2\n"}
+    key = in_use.directory / NET / "mx1.pem"
+    assert run(NET)["diff"] == {"before": f"{NET}: no key {key}, signs with none\n", "after": f"{NET}: key {key}, signs with none\n"}
 
 
 # ---- files that hold no key --------------------------------------------------------------------------------------
