@@ -170,8 +170,9 @@ def test_every_mistake_of_a_site_is_named_with_the_way_out(mistakes, words):
 
 @pytest.mark.holds("T1")
 def test_limits_that_contradict_each_other_are_refused_with_the_arithmetic():
-    said = refused({"gateway_limits": {"workers": 2, "smtpd_processes": 120, "connections_per_client": 2}})
-    assert "smtpd_processes 120 / workers 2 = 60 rounds x usual_scan 5 s = 300 s, which must be below proxy_timeout 300 s" in said
+    said = refused({"gateway_limits": {"workers": 2, "smtpd_processes": 116, "connections_per_client": 2}})
+    waiting = "(smtpd_processes 116 + submission_processes 2 x 2 ports) / workers 2"
+    assert f"{waiting} = 60 rounds x usual_scan 5 s = 300 s, which must be below proxy_timeout 300 s" in said
     assert "connections_per_client 2 is more than half of the 2 workers" in said
 
 
