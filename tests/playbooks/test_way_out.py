@@ -192,6 +192,20 @@ class TestOn:
         assert (record.reply["step"], record.answer) == ("end_of_data", "554 5.7.0")
         assert mailboxes(record.message_id) == []
 
+    def test_a_forged_message_is_refused_whatever_the_dns_owes_about_other_domains(self, on):
+        author = "author@reject.example.org"
+        # The reason for which this signature is no good has the word in it.
+        quoted = b"DKIM-Signature: v=DNS; a=rsa-sha256; d=reject.example.org; s=test; h=from; bh=AAAA; b=AAAA\r\n"
+        with published("example.net", "owing 1 A 203.0.113.20", 'owing 1 TXT "v=spf1 include:bogus.example.org -all"'):
+            for sender, field in (("sender@owing.example.net", b""), (author, quoted)):
+                assert newcomer().converse(sender=sender, content=field + bytes(message(sender=author))).answer == "554 5.7.0"
+
+    def test_a_message_is_not_refused_while_the_dns_owes_an_answer_about_its_author(self, on):
+        author = "author@owing.example.org"
+        records = "owing 1 A 203.0.113.20", 'owing 1 TXT "v=spf1 include:bogus.example.org -all"', '_dmarc.owing 1 TXT "v=DMARC1; p=reject"'
+        with published("example.org", *records):
+            assert newcomer().converse(sender=author, content=message(sender=author)).answer == "250 2.0.0"
+
     def test_the_author_himself_is_not_refused(self, on):
         sender = "author@reject.example.org"
         assert STRANGER.converse(sender=sender, content=message(sender=sender)).answer == "250 2.0.0"
