@@ -59,7 +59,7 @@ options:
     default: []
   validate:
     description:
-      - Commands, each a list of words, that must all end with 0.
+      - Commands, each a list of words, that must all end with 0. None is run where O(state=stopped).
       - V({stage}) in a word stands for a directory that holds the new files under their absolute paths.
     type: list
     elements: list
@@ -419,9 +419,9 @@ def main():
     }
     if action != "none":
         result["diff"].append({"prepared": f"{action} {unit.name}\n"})
-    # On a bare host, check mode has nothing to validate with.
+    # On a bare host, check mode has nothing to validate with; and what is stopped may have lost its program or its keys.
     try:
-        if result["changed"] and (unit.loaded or not module.check_mode):
+        if result["changed"] and options["state"] == "started" and (unit.loaded or not module.check_mode):
             validate(module, files)
         if result["changed"] and not module.check_mode:
             switch(module, unit, files, action, marker)

@@ -1037,6 +1037,13 @@ def test_the_first_start_is_waited_for_before_it_counts(service, run, haste):
     assert not (service.etc / "main.cf").exists()
 
 
+def test_nothing_is_validated_for_a_service_that_is_to_be_stopped(running, run):
+    """Its program may be gone, and its keys."""
+    result = run(files=[entry(running, "three\n")], state="stopped", validate=[["/no/such/program"]])
+    assert (result["changed"], result.get("action")) == (True, "stop")
+    assert (running.etc / "main.cf").read_text() == "three\n"
+
+
 def test_nobody_waits_for_a_service_that_is_to_be_stopped(running, run, haste):
     result = run(state="stopped", wait_for=[{"address": "127.0.0.1:1", "expect": "220 "}], timeout=1)
     assert "failed" not in result
