@@ -329,7 +329,7 @@ site:
       description: Postfix tables by name (relay_domains, transport, verify_recipients, virtual, aliases, sender_logins, tls_policy).
       type: dict
     logins:
-      description: The names of the accounts.
+      description: The names of the accounts in canonical form, in the order of O(accounts).
       type: list
       elements: str
     relayhost:
@@ -560,7 +560,7 @@ def main():
                 "tls_policy": outgoing.tls_policy(),
             },
             "relay_recipients": site.relay_recipients(),
-            "logins": sorted(outgoing.accounts),
+            "logins": list(outgoing.accounts),
             "relayhost": outgoing.relayhost(),
             "dkim_domains": outgoing.dkim_domains,
             "dkim_selector": outgoing.dkim_selector,

@@ -189,7 +189,7 @@ def test_every_setting_is_derived_from_the_one_description(run, check_mode):
 
 def test_the_way_out_is_derived_as_well(run):
     result = run(
-        accounts=[{"name": "Alice@example.com", "password": HASH, "senders": ["@example.net"]}, {"name": "bob@example.net", "password": HASH}],
+        accounts=[{"name": "bob@example.net", "password": HASH}, {"name": "Alice@example.com ", "password": HASH, "senders": ["@example.net"]}],
         smarthost="[SMTP.example.org]:587",
         tls_policies={"example.org": "dane-only"},
         domains=[{**SITE["domains"][0], "next_hop_tls": "encrypt"}, SITE["domains"][1]],
@@ -204,7 +204,7 @@ def test_the_way_out_is_derived_as_well(run):
         "bob@example.net": "bob@example.net",
     }
     assert derived["tables"]["tls_policy"] == {"example.org": "dane-only", "[mail.inside.example.com]": "encrypt", "[smtp.example.org]:587": "secure"}
-    assert derived["logins"] == ["alice@example.com", "bob@example.net"]
+    assert derived["logins"] == ["bob@example.net", "alice@example.com"], "in the order of the passwords"
     assert derived["relayhost"] == "[smtp.example.org]:587"
     assert (derived["dkim_domains"], derived["dkim_selector"], derived["forwarders"]) == (["example.com"], "mx1", ["198.51.100.7/32"])
     assert derived["limits"]["submission_processes"] == derived["limits"]["workers"]
