@@ -78,6 +78,9 @@ def published(name, key):
         found = [tags for tags in map(_records.tags, _records.lookup(name, "TXT")) if "p" in tags]
     except _records.Unknown as error:
         return "unknown", f"the DNS does not answer ({error})"
+    if len(found) > 1:
+        # RFC 6376 section 3.6.2.2 leaves open which one counts.
+        return "other", f"{name} holds more than one key"
     if any(tags["p"] == key for tags in found):
         return "yes", ""
     if found:

@@ -233,7 +233,7 @@ def mta_sts(report, domain, options):
     def judge(published):
         url = f"https://mta-sts.{domain}/.well-known/mta-sts.txt"
         try:
-            policy = open_url(url, timeout=TIMEOUT).read(65536).decode("utf-8", "replace")
+            policy = open_url(url, timeout=TIMEOUT, follow_redirects="none").read(65536).decode("utf-8", "replace")
         except Exception as error:  # whatever keeps a sender from the policy
             return f"{url} cannot be had: {error}"
         patterns = [value.strip().lower() for name, _colon, value in (line.partition(":") for line in policy.splitlines()) if name.strip() == "mx"]

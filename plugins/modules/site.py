@@ -160,6 +160,10 @@ options:
     description: The score from which a client is refused.
     type: int
     default: 3
+  only_the_site:
+    description: Whether to leave out what the host is like, and what those that it speaks to say.
+    type: bool
+    default: false
   own_resolver:
     description: Whether the gateway gets a resolver of its own, which needs port 53 of the loopback interface.
     type: bool
@@ -394,6 +398,7 @@ LIMITS = (
     "clamd_stream_size",
     "clamd_scan_size",
 )
+MAILBOX_PORTS = (110, 143, 993, 995)
 # Seconds for a question to a next hop.
 TIMEOUT = 10
 TLS_WAY_OUT = "set it right there, name its authority in gateway_tls_ca_file, or lower the level"
@@ -459,6 +464,7 @@ def main():
                 },
             },
             "dnsbl_threshold": {"type": "int", "default": 3},
+            "only_the_site": {"type": "bool", "default": False},
             "own_resolver": {"type": "bool", "default": False},
             "nameservers": {"type": "list", "elements": "str", "default": []},
             "message_size_limit": {"type": "int", "default": 52428800},
@@ -504,15 +510,7 @@ def main():
         options["forwarders"],
     )
     problems += outgoing.problems
-    problems += platform_problems(options["accept_debian12"])
     packages = _host.installed()
-    problems += host_problems(module, packages, options["own_resolver"], OWNERS | SUBMISSION if outgoing.accounts else OWNERS)
-    problems += nameserver_problems(options["nameservers"])
-    problems += certificate_problems(module, options["tls_certificate_file"], options["tls_key_file"], site.hostname)
-    found = ca_problems(options["tls_ca_file"])
-    problems += found
-    if found:
-        options["tls_ca_file"] = ""
     found, warnings = _dnsbl.check(options["dnsbl_lists"], options["dnsbl_threshold"])
     problems += found
     limits = {}
@@ -520,21 +518,13 @@ def main():
         limits = _limits.derive(
             _host.cpus(), _host.memory_mib(), options["message_size_limit"], options["official_databases"], options["limits"], bool(outgoing.accounts)
         )
-        problems += disk_problems(limits)
     except _limits.Contradiction as contradiction:
         problems.append(f"gateway_limits: {contradiction}")
-    found, more = next_hop_problems(site, options, limits)
-    problems += found
-    warnings += more
-    found, more = smarthost_problems(site, outgoing, options["tls_ca_file"])
-    problems += found
-    warnings += more
-
-    if options["own_resolver"] or options["nameservers"]:
-        warnings += [
-            f"{name} runs on this host, and may write /etc/resolv.conf anew: tell it to leave the file alone, or the gateway asks other resolvers after that"
-            for name in _host.running(("dhclient", "dhcpcd", "NetworkManager"))
-        ]
+    if not options["only_the_site"]:
+        problems += own_problems(module, options, site, outgoing, packages, limits)
+        found, more = neighbours_problems(options, site, outgoing, limits)
+        problems += found
+        warnings += more + rivals(options)
     for warning in warnings:
         module.warn(warning)
     if problems:
@@ -571,6 +561,37 @@ def main():
             "limits": limits,
         },
     )
+
+
+def own_problems(module, options, site, outgoing, packages, limits):
+    """Return what keeps this host from being the gateway."""
+    problems = platform_problems(options["accept_debian12"])
+    problems += host_problems(module, packages, options["own_resolver"], OWNERS | SUBMISSION if outgoing.accounts else OWNERS)
+    if outgoing.accounts:
+        problems += mailbox_problems()
+    problems += certificate_problems(module, options["tls_certificate_file"], options["tls_key_file"], site.hostname)
+    return problems + disk_problems(limits)
+
+
+def neighbours_problems(options, site, outgoing, limits):
+    """Return (problems, warnings) of those that the gateway speaks to."""
+    problems = nameserver_problems(options["nameservers"])
+    unusable = ca_problems(options["tls_ca_file"])
+    if unusable:
+        options["tls_ca_file"] = ""
+    found, warnings = next_hop_problems(site, outgoing, options, limits)
+    more, others = smarthost_problems(site, outgoing, options["tls_ca_file"])
+    return problems + unusable + found + more, warnings + others
+
+
+def rivals(options):
+    """Return warnings about programs that would undo what the gateway does to the host."""
+    if not options["own_resolver"] and not options["nameservers"]:
+        return []
+    return [
+        f"{name} runs on this host, and may write /etc/resolv.conf anew: tell it to leave the file alone, or the gateway asks other resolvers after that"
+        for name in _host.running(("dhclient", "dhcpcd", "NetworkManager"))
+    ]
 
 
 def platform_problems(accept_debian12):
@@ -623,6 +644,15 @@ def host_problems(module, packages, own_resolver, owners):
     return problems
 
 
+def mailbox_problems():
+    """Logins need a Dovecot of the gateway's own, whose configuration is a whole one."""
+    return [
+        f"gateway_accounts: Dovecot serves mailboxes on this host (port {port}), and its configuration would be replaced; let the gateway be a host of its own"
+        for port in MAILBOX_PORTS
+        if "dovecot" in _host.listeners(port)
+    ][:1]
+
+
 def certificate_problems(module, certificate, key, hostname):
     """Let OpenSSL load the pair as Postfix would, and look at what its clients would."""
     if not certificate and not key:
@@ -670,6 +700,8 @@ def ca_problems(path):
 
 def disk_problems(limits):
     """With less room than this, the gateway would answer 4xx to every message from the first day on."""
+    if not limits:
+        return []
     problems = []
     for limit, places, code in (
         ("queue_minfree", ("/var/spool/postfix", "/var/spool", "/"), 452),
@@ -685,10 +717,9 @@ def disk_problems(limits):
     return problems
 
 
-def next_hop_problems(site, options, limits):
+def next_hop_problems(site, outgoing, options, limits):
     problems, warnings = [], []
     seen = set()
-    levels = {entry["next_hop"].strip(): entry["next_hop_tls"] for entry in options["domains"]}
     for variable, host, port, bracketed in site.next_hops:
         if (host, port) in seen:
             continue
@@ -703,19 +734,12 @@ def next_hop_problems(site, options, limits):
             problems.append(f"{variable}: {host} is this gateway itself, so mail would loop; name the internal mail server")
         elif warning:
             warnings.append(f"{variable}: {warning}")
-        else:
-            level = next((level for text, level in levels.items() if _same_hop(text, host, port)), "may")
+        elif bracketed:
+            level = outgoing.policies.get(_addresses.write_next_hop(host, port, bracketed), "may").split()[0]
             found, more = offer_problems(host, port, level, site.hostname, options, limits)
             problems += [f"{variable}: {problem}" for problem in found]
             warnings += [f"{variable}: {warning}" for warning in more]
     return problems, warnings
-
-
-def _same_hop(text, host, port):
-    try:
-        return _addresses.next_hop(text)[:2] == (host, port)
-    except ValueError:
-        return False
 
 
 def offer_problems(host, port, level, hostname, options, limits):
@@ -766,7 +790,7 @@ def smarthost_problems(site, outgoing, ca_file):
         return [f"gateway_smarthost.next_hop: {problem}; correct the name or its DNS record"], []
     if problem or warning:
         return [], [f"gateway_smarthost.next_hop: {problem or warning}"]
-    reason = tls_problem(host, port, outgoing.smarthost_tls, site.hostname, ca_file)
+    reason = tls_problem(host, port, outgoing.smarthost_tls, site.hostname, ca_file) if bracketed else ""
     if not reason:
         return [], []
     return [f"gateway_smarthost: tls is {outgoing.smarthost_tls}, but mail for the world would wait in the queue: {reason}; {TLS_WAY_OUT}"], []

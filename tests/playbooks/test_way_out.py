@@ -8,7 +8,7 @@ import dkim
 import dns.exception
 import dns.resolver
 import pytest
-from _faults import write
+from _faults import stopped, write
 from _network import ALICE, BOB, STRANGER, TRUSTED, deliveries, gateway, inside, mailboxes, message, newcomer, outside, postconf, wait_for_journal, wait_until
 from _playbook import refused, run
 
@@ -167,7 +167,8 @@ class TestOn:
     def test_mail_goes_on_to_a_next_hop_whose_certificate_is_verified(self, on, began):
         record = STRANGER.converse(recipients=[BOB])
         assert mailboxes(record.message_id) == [BOB]
-        assert "Verified TLS connection established to mail.inside.example.com" in wait_for_journal(began, "TLS connection established to")[0]
+        lines = wait_for_journal(began, "TLS connection established to mail.inside.example.com")
+        assert all("Verified TLS connection" in line for line in lines)
 
     def test_a_policy_of_the_site_counts_more_than_that_of_the_domain(self, on):
         assert arrived(recipients=["somebody@bad.sts.example.org"]).mailbox == "all@bad.sts.example.org"
@@ -238,6 +239,10 @@ class TestSigning:
         delivered = arrived(content=content)
         assert b"from spammer.example by mail.example.org" in delivered.message.as_bytes()
         assert len(verified(delivered)) == 2
+
+    def test_while_dkimpy_milter_is_down_mail_goes_out_with_the_first_signature(self, signing):
+        with stopped("dkimpy-milter"):
+            assert verified(arrived()) == [("rsa-sha256", "example.com", "mx1")]
 
     def test_what_comes_from_outside_is_not_signed(self, signing):
         record = STRANGER.converse(content=message(sender=ALICE))

@@ -66,7 +66,8 @@ class World:
         self.spf_asked.append((i, s, h))
         return self.spf.get(i, "pass"), "an explanation"
 
-    def open_url(self, url, timeout):
+    def open_url(self, url, timeout, follow_redirects):
+        assert follow_redirects == "none"  # RFC 8461 section 3.3
         self.timeouts.append(timeout)
         found = self.web[url]
         if isinstance(found, Exception):

@@ -1002,3 +1002,36 @@ def test_a_smarthost_that_does_not_answer_is_a_warning(run, host):
     assert len(run.warnings) == 1
     assert run.warnings[0].startswith("gateway_smarthost.next_hop: smtp.example.org port 587 does not answer (")
     assert "smtp.example.org" not in [each["host"] for each in host.conversations]
+
+
+# ---- the site alone ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_for_the_site_alone_asks_nobody_and_looks_at_no_host(run, host):
+    host.release, host.packages, host.ports = ("ubuntu", "24.04"), ("exim4-daemon-light",), {25: {"exim4"}}
+    host.free["spool"] = 0
+    arguments = {"smarthost": SMARTHOST, "tls_certificate_file": "/no/such/file", "tls_ca_file": "/no/such/file", "nameservers": ["192.0.2.53"]}
+    assert "failed" not in run(only_the_site=True, **arguments)
+    assert host.conversations == []
+    assert run(**arguments)["failed"]
+
+
+def test_a_run_for_the_site_alone_finds_its_mistakes(only_problem):
+    assert only_problem(only_the_site=True, recipients=["alice@example.org", "alice@example.com"]).startswith("gateway_recipients: example.org is not in")
+
+
+# ---- next hops whose servers MX records name, and other people's Dovecot ---------------------------------------------
+
+
+def test_a_next_hop_without_brackets_is_not_judged_by_its_address(run, host):
+    host.next_hops["mail.inside.example.com"].extensions = ["SIZE 1000"]
+    domain = {"name": "example.com", "next_hop": "mail.inside.example.com", "next_hop_tls": "secure"}
+    assert "failed" not in run(domains=[domain])
+    assert run(domains=[{**domain, "next_hop": "[mail.inside.example.com]"}])["failed"]
+
+
+@pytest.mark.parametrize("port", [110, 143, 993, 995])
+def test_a_dovecot_that_serves_mailboxes_is_not_replaced(run, only_problem, host, port):
+    host.ports = {port: {"dovecot"}}
+    assert f"Dovecot serves mailboxes on this host (port {port})" in only_problem(accounts=[ACCOUNT])
+    assert "failed" not in run()

@@ -46,16 +46,20 @@ class Host:
         )
         self.script = directory / "gateway-certificate"
         self.script.write_text(script.replace("/run/", f"{directory}/"))
-        (directory / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{directory}/told\n')
-        (directory / "systemctl").chmod(0o755)
         self.directory = directory
+        self.command("systemctl", f'echo "$@" >>{directory}/told')
+
+    def command(self, name, text):
+        """A command that stands in for the host's."""
+        (self.directory / name).write_text(f"#!/bin/sh\n{text}\n")
+        (self.directory / name).chmod(0o755)
 
     def run(self, certificate, key, *options):
         self.certificate.write_text(certificate)
         self.key.write_text(key)
         environment = {"PATH": f"{self.directory}:/usr/sbin:/usr/bin:/sbin:/bin"}
         done = subprocess.run(["sh", self.script, *options], check=False, capture_output=True, text=True, env=environment)
-        assert not list(self.directory.glob("gateway-certificate.*")), "a copy was left"
+        assert not list(self.directory.glob("gateway-certificate.??????")), "a copy was left"
         return done
 
     def reloads(self):
@@ -100,6 +104,25 @@ def test_a_key_may_end_without_a_line_feed(host, made):
     done = host.run(made["rsa"], made["rsa key"].rstrip("\n"))
     assert done.returncode == 0, done.stderr
     assert shown(host.chain) == 1
+
+
+def test_a_reload_that_failed_is_tried_again(host, made):
+    working = (host.directory / "systemctl").read_text().splitlines()[1]
+    host.command("systemctl", f"{working}; case $1 in reload) exit 1 ;; esac")
+    assert host.run(made["rsa"], made["rsa key"]).returncode == 1
+    host.command("systemctl", working)
+    done = host.run(made["rsa"], made["rsa key"])
+    assert (done.returncode, bool(done.stdout)) == (0, True)
+    assert host.reloads() == 2
+    assert host.run(made["rsa"], made["rsa key"]).stdout == ""
+
+
+def test_a_certificate_of_tomorrow_waits(host, made):
+    host.command("date", 'case $1 in +%s) echo 0 ;; *) PATH=/usr/bin:/bin exec date "$@" ;; esac')
+    done = host.run(made["rsa"], made["rsa key"])
+    assert done.returncode == 1
+    assert "is not valid before" in done.stderr
+    assert not host.chain.exists()
 
 
 def test_check_changes_nothing_and_says_what_would_be_taken_up(host, made):
