@@ -155,6 +155,7 @@ class TestOn:
     def test_nothing_was_restarted_that_holds_connections(self, on, master):
         assert gateway().check_output("cat /var/spool/postfix/pid/master.pid").strip() == master
 
+    @pytest.mark.holds("S9")
     def test_an_unpublished_new_key_never_signs_and_the_run_says_so(self, on):
         assert "mx1._domainkey.example.com is not published, so no rsa key signs for example.com" in on.said
         assert arrived().message.get_all("DKIM-Signature", []) == []
@@ -164,18 +165,22 @@ class TestOn:
         seed = gateway().check_output("cat /etc/dkimpy-milter/keys/mx1-ed25519.pem")
         assert seed not in on.output
 
+    @pytest.mark.holds("D16")
     def test_mail_goes_on_to_a_next_hop_whose_certificate_is_verified(self, on, began):
         record = STRANGER.converse(recipients=[BOB])
         assert mailboxes(record.message_id) == [BOB]
         lines = wait_for_journal(began, "TLS connection established to mail.inside.example.com")
         assert all("Verified TLS connection" in line for line in lines)
 
+    @pytest.mark.holds("S9", "D16")
     def test_a_policy_of_the_site_counts_more_than_that_of_the_domain(self, on):
         assert arrived(recipients=["somebody@bad.sts.example.org"]).mailbox == "all@bad.sts.example.org"
 
+    @pytest.mark.holds("T9")
     def test_8bitmime_is_not_offered(self, on):
         assert "8BITMIME" not in STRANGER.converse(stop_after="helo").extensions
 
+    @pytest.mark.holds("S9", "T8")
     @pytest.mark.parametrize("hop", ["pc.inside.example.com (pc [198.51.100.77])", "localhost (localhost [127.0.0.1])"])
     def test_how_a_message_got_here_from_inside_is_not_told(self, on, hop):
         headers = {"Received": f"from {hop} by mail.inside.example.com (Postfix); Thu, 1 Jan 2026 00:00:00 +0000"}
@@ -189,6 +194,7 @@ class TestOn:
         (delivered,) = deliveries(record.message_id)
         assert STRANGER.source_address in " ".join(delivered.message.get_all("Received"))
 
+    @pytest.mark.holds("S8", "T31")
     def test_a_forged_message_is_refused_where_the_site_says_so(self, on):
         sender = "author@reject.example.org"
         record = newcomer().converse(sender=sender, content=message(sender=sender))
@@ -213,6 +219,7 @@ class TestOn:
         sender = "author@reject.example.org"
         assert STRANGER.converse(sender=sender, content=message(sender=sender)).answer == "250 2.0.0"
 
+    @pytest.mark.holds("T31")
     def test_a_forwarder_is_not_refused_for_what_it_forwards(self, on):
         sender = "author@reject.example.org"
         record = newcomer(90).converse(sender=sender, content=message(sender=sender))
@@ -226,9 +233,11 @@ class TestOn:
 
 
 class TestSigning:
+    @pytest.mark.holds("S9", "T11", "T32")
     def test_an_outgoing_message_verifies_with_both_keys_under_an_independent_verifier(self, signing):
         assert sorted(verified(arrived())) == [("ed25519-sha256", "example.com", "mx1-ed25519"), ("rsa-sha256", "example.com", "mx1")]
 
+    @pytest.mark.holds("S9", "T34")
     def test_what_an_account_sends_is_signed_as_well(self, signing):
         delivered = arrived(STRANGER, port=587, tls="require", username=ALICE, password="alice-secret", sender=ALICE)
         assert [domain for _algorithm, domain, _selector in verified(delivered)] == ["example.com"] * 2
@@ -240,6 +249,7 @@ class TestSigning:
         assert b"from spammer.example by mail.example.org" in delivered.message.as_bytes()
         assert len(verified(delivered)) == 2
 
+    @pytest.mark.holds("T32")
     def test_while_dkimpy_milter_is_down_mail_goes_out_with_the_first_signature(self, signing):
         with stopped("dkimpy-milter"):
             assert verified(arrived()) == [("rsa-sha256", "example.com", "mx1")]
@@ -296,6 +306,7 @@ class TestSigning:
 
 
 class TestRenewal:
+    @pytest.mark.holds("D16")
     def test_a_renewed_certificate_is_picked_up_without_a_lost_connection(self, on, master):
         # One conversation goes on over it, and others begin meanwhile.
         slow = {"send": "NOOP\r\n", "chunk": 1, "pause": 0.5}
@@ -329,6 +340,7 @@ class TestRenewal:
 
 
 class TestSmarthost:
+    @pytest.mark.holds("S9")
     def test_mail_for_the_world_goes_to_the_smarthost_with_a_login(self, on):
         result = run(variables={**ALL_ON, "gateway_smarthost": SMARTHOST})
         assert result.rc == 0, result
