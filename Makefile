@@ -13,7 +13,7 @@ export ANSIBLE_HOME := $(CURDIR)/.work/ansible
 export ANSIBLE_SSH_CONTROL_PATH_DIR := $(HOME)/.ansible/cp
 export PYTHONDONTWRITEBYTECODE := 1
 
-QUICK := test-unit test-yamllint test-changelog test-docs test-lint test-importer test-sanity
+QUICK := test-format test-unit test-yamllint test-changelog test-docs test-lint test-importer test-sanity
 SCENARIOS := test-molecule-default test-molecule-debian12
 
 .PHONY: help
@@ -52,6 +52,14 @@ venv-ldap: venv
 .PHONY: stage
 stage: venv
 	@tools/stage >/dev/null
+
+.PHONY: format
+format: venv ## write the form of every Python file anew
+	@ruff format --quiet .
+
+.PHONY: test-format
+test-format: venv ## the form of Python files
+	@ruff format --quiet --diff .
 
 .PHONY: test-unit
 test-unit: stage ## unit tests

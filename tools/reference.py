@@ -155,7 +155,10 @@ def module_docs() -> dict:
     found = subprocess.run(
         [Path(sys.executable).parent / "ansible-doc", "-t", "module", "--json", *names],
         env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": collections},
-        check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        check=True,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
     )
     return json.loads(found.stdout)
 

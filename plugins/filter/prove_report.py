@@ -101,10 +101,7 @@ def _reply(promise, result):
 
 
 def _is_promised(promise, reply):
-    return (
-        all(reply[key] == promise[key] for key in ("step", "code", "enhanced_code"))
-        and promise.get("text", "").lower() in reply["text"].lower()
-    )
+    return all(reply[key] == promise[key] for key in ("step", "code", "enhanced_code")) and promise.get("text", "").lower() in reply["text"].lower()
 
 
 def _is_trusted(address, networks):

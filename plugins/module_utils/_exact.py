@@ -116,9 +116,7 @@ class Change:
 
     def text(self):
         return b"\n".join(
-            [b"+" + line(*entry) for entry in self.added]
-            + [b"-" + key for key in self.removed]
-            + [b"=" + line(*entry) for entry in self.changed]
+            [b"+" + line(*entry) for entry in self.added] + [b"-" + key for key in self.removed] + [b"=" + line(*entry) for entry in self.changed]
         )
 
     def applied(self, entries):

@@ -121,8 +121,7 @@ def _check(limits, clamd, submitting):
         waiting = f"({waiting} + submission_processes {submitting // SUBMISSION_PORTS} x {SUBMISSION_PORTS} ports)"
     need(
         rounds * usual < proxy,
-        f"worst wait: {waiting} / workers {workers} = {rounds} rounds x usual_scan {usual} s = {rounds * usual} s,"
-        f" which must be below proxy_timeout {proxy} s",
+        f"worst wait: {waiting} / workers {workers} = {rounds} rounds x usual_scan {usual} s = {rounds * usual} s, which must be below proxy_timeout {proxy} s",
     )
     need(
         limits["postscreen_clients"] >= smtpd,

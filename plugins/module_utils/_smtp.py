@@ -179,7 +179,7 @@ class _Wire:
     def send(self, data, chunk=0, pause=0.0):
         for start in range(0, len(data), chunk or len(data) or 1):
             self.sock.settimeout(self._wait_at_most())
-            self.sock.sendall(data[start:start + chunk] if chunk else data)
+            self.sock.sendall(data[start : start + chunk] if chunk else data)
             if pause:
                 time.sleep(min(pause, self._wait_at_most()))
 
@@ -235,9 +235,29 @@ class Conversation:
     line is QUIT; a server that hangs up before is no failure. A character of ``send`` is one byte (U+0000 to U+00FF).
     """
 
-    def __init__(self, host, port=25, source_address=None, helo=None, sender="", recipients=(), tls="may",
-                 validate_certs=False, ca_path=None, sample=None, content=None, subject=None, headers=None, size=None,
-                 timeout=300, stop_after="data", script=None, early=False, username=None, password=None):
+    def __init__(
+        self,
+        host,
+        port=25,
+        source_address=None,
+        helo=None,
+        sender="",
+        recipients=(),
+        tls="may",
+        validate_certs=False,
+        ca_path=None,
+        sample=None,
+        content=None,
+        subject=None,
+        headers=None,
+        size=None,
+        timeout=300,
+        stop_after="data",
+        script=None,
+        early=False,
+        username=None,
+        password=None,
+    ):
         self.host = host
         self.port = port
         self.source_address = source_address
@@ -539,8 +559,9 @@ class Conversation:
             cause, way_out = "the server dropped the connection", "Its log says why"
         elif isinstance(exc, TimeoutError):
             cause = f"no answer within the timeout of {self.timeout:g} seconds"
-            way_out = ("Check the address, and whether a firewall is in the way" if not self.record["replies"]
-                       else "Look into the server's log, or give it more time")
+            way_out = (
+                "Check the address, and whether a firewall is in the way" if not self.record["replies"] else "Look into the server's log, or give it more time"
+            )
         elif isinstance(exc, ssl.SSLCertVerificationError):
             cause = f"its certificate is not trusted: {exc.verify_message}"
             way_out = "Give the issuer's certificate as ca_path, or set validate_certs to false"

@@ -154,7 +154,7 @@ class Report:
 
 def quoted(text):
     """A TXT record as a zone file has it: strings of 255 octets at most (RFC 1035 section 3.3)."""
-    return " ".join(f'"{text[start:start + 255]}"' for start in range(0, len(text), 255))
+    return " ".join(f'"{text[start : start + 255]}"' for start in range(0, len(text), 255))
 
 
 def mx(report, domain, options):

@@ -40,11 +40,29 @@ _NETWORK = {"url", "ldap_uri"}
 _LDAP = {"ldap_uri"}
 # What an option needs: the source is of one of these kinds, and in one of these formats.
 _BELONGS = {
-    "format": _FILE, "encoding": _FILE, "column": {"csv"}, "value_column": {"csv"}, "header": {"csv"}, "delimiter": {"csv"},
-    "query": {"json"}, "with_values": {"plain"},
-    "username": {"url"}, "headers": {"url"}, "client_cert": {"url"}, "client_key": {"url"},
-    "password": _NETWORK, "ca_path": _NETWORK, "validate_certs": _NETWORK, "timeout": _NETWORK,
-    "start_tls": _LDAP, "bind_dn": _LDAP, "base": _LDAP, "scope": _LDAP, "filter": _LDAP, "attributes": _LDAP, "page_size": _LDAP,
+    "format": _FILE,
+    "encoding": _FILE,
+    "column": {"csv"},
+    "value_column": {"csv"},
+    "header": {"csv"},
+    "delimiter": {"csv"},
+    "query": {"json"},
+    "with_values": {"plain"},
+    "username": {"url"},
+    "headers": {"url"},
+    "client_cert": {"url"},
+    "client_key": {"url"},
+    "password": _NETWORK,
+    "ca_path": _NETWORK,
+    "validate_certs": _NETWORK,
+    "timeout": _NETWORK,
+    "start_tls": _LDAP,
+    "bind_dn": _LDAP,
+    "base": _LDAP,
+    "scope": _LDAP,
+    "filter": _LDAP,
+    "attributes": _LDAP,
+    "page_size": _LDAP,
 }
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -306,8 +324,15 @@ class Source:
             status = location = None
             try:
                 with open_url(
-                    url, timeout=self._options["timeout"], validate_certs=self._options["validate_certs"], ca_path=ca_path,
-                    follow_redirects="none", decompress=False, use_netrc=False, http_agent="antispam.gateway", **secrets,
+                    url,
+                    timeout=self._options["timeout"],
+                    validate_certs=self._options["validate_certs"],
+                    ca_path=ca_path,
+                    follow_redirects="none",
+                    decompress=False,
+                    use_netrc=False,
+                    http_agent="antispam.gateway",
+                    **secrets,
                 ) as response:
                     return self._download(response)
             except urllib.error.HTTPError as error:

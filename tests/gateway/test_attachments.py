@@ -36,9 +36,7 @@ def archive_of(*members):
 
 
 @pytest.mark.holds("S4", "D12", "S8")
-@pytest.mark.parametrize(
-    "name", ["setup.exe", "SETUP.EXE", "invoice.pdf.exe", "macro.js", "disk.iso", "link.lnk", "page.hta", "run.vbs", "räume.scr"]
-)
+@pytest.mark.parametrize("name", ["setup.exe", "SETUP.EXE", "invoice.pdf.exe", "macro.js", "disk.iso", "link.lnk", "page.hta", "run.vbs", "räume.scr"])
 def test_a_banned_file_name_is_refused(name):
     record = send((name, b"just text"))
     assert record.answer == "554 5.7.0"
@@ -102,6 +100,7 @@ def test_an_ordinary_attachment_arrives(name):
 
 
 # --- What no scanner can open -----------------------------------------------------------------------------------------
+
 
 @pytest.mark.holds("T21", "T11")
 def test_an_encrypted_archive_arrives_marked():

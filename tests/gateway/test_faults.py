@@ -474,9 +474,7 @@ def test_a_new_signature_is_taken_up_and_refuses_loses_and_doubles_nothing(gatew
         with stream():
             gateway.check_output("freshclam")
             wait_for_journal(began, "Database correctly reloaded")
-            refused = wait_until(
-                lambda: (record := STRANGER.converse(content=harmful)).answer != "250 2.0.0" and record, "the new signature to be known"
-            )
+            refused = wait_until(lambda: (record := STRANGER.converse(content=harmful)).answer != "250 2.0.0" and record, "the new signature to be known")
     finally:
         write(published, before, OUTSIDE)
     assert refused.answer == "554 5.7.0"

@@ -93,9 +93,7 @@ def test_own_mail_is_not_deferred_when_the_own_domain_cannot_be_looked_up(exampl
 
 # --- Postmaster, abuse, and mail of the gateway itself ----------------------------------------------------------------
 
-ROLES = [
-    f"{name}{domain}" for name in ("postmaster", "abuse") for domain in ("@example.com", "@example.net", "@staff.example.com", "@mx1.example.com")
-]
+ROLES = [f"{name}{domain}" for name in ("postmaster", "abuse") for domain in ("@example.com", "@example.net", "@staff.example.com", "@mx1.example.com")]
 
 
 @pytest.mark.holds("D10", "S3")

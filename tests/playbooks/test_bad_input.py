@@ -137,9 +137,7 @@ def _mistakes(network):
             marks=pytest.mark.holds("S5"),
         ),
         pytest.param("gateway_aliases['info@example.net'][0]: 'nobody' is not an address: it has no @", id="alias to no address"),
-        pytest.param(
-            "gateway_postmaster: 'postmaster' is not an address: it has no @", id="postmaster that is no address", marks=pytest.mark.holds("D10")
-        ),
+        pytest.param("gateway_postmaster: 'postmaster' is not an address: it has no @", id="postmaster that is no address", marks=pytest.mark.holds("D10")),
         pytest.param("200 workers x 150 MiB", id="too little memory", marks=pytest.mark.holds("T1")),
         pytest.param("scan_deadline 130 s must be below child_timeout 120 s", id="deadlines: scan and child", marks=pytest.mark.holds("D5")),
         pytest.param(

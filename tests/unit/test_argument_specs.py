@@ -64,12 +64,7 @@ def text_of(option: dict) -> str:
 @cache
 def sources() -> dict[str, str]:
     """What the roles and playbooks do with variables; meta/ and defaults/ only declare them."""
-    files = [
-        path
-        for folder in ("tasks", "handlers", "templates", "vars")
-        for path in sorted((ROOT / "roles").glob(f"*/{folder}/**/*"))
-        if path.is_file()
-    ]
+    files = [path for folder in ("tasks", "handlers", "templates", "vars") for path in sorted((ROOT / "roles").glob(f"*/{folder}/**/*")) if path.is_file()]
     files += sorted((ROOT / "playbooks").glob("**/*.yml"))
     return {str(path.relative_to(ROOT)): path.read_text() for path in files}
 
@@ -99,12 +94,7 @@ def test_public_variables_begin_with_the_name_of_their_role(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_internal_variables_begin_with_two_underscores_and_the_name_of_their_role(role: str) -> None:
-    foreign = [
-        name
-        for path in (ROOT / "roles" / role / "vars").glob("*.yml")
-        for name in load(role, "vars", path.name)
-        if not name.startswith(f"__{role}_")
-    ]
+    foreign = [name for path in (ROOT / "roles" / role / "vars").glob("*.yml") for name in load(role, "vars", path.name) if not name.startswith(f"__{role}_")]
     assert not foreign
 
 
@@ -118,9 +108,7 @@ def test_every_option_is_required_or_says_what_holds_by_default(role: str) -> No
     defaults = load(role, "defaults", "main.yml")
     both = [name for name, option in options(role).items() if option.get("required") and name in defaults]
     neither = [
-        name
-        for name, option in options(role).items()
-        if not option.get("required") and name not in defaults and "without it " not in text_of(option).lower()
+        name for name, option in options(role).items() if not option.get("required") and name not in defaults and "without it " not in text_of(option).lower()
     ]
     false = [name for name, option in options(role).items() if "default" in option and name not in defaults]
     assert not both, f"required, and yet in defaults/main.yml: {both}"

@@ -289,8 +289,7 @@ LISTED = ["alice@example.com", "@staff.example.com"]
 def test_a_forgotten_domain_is_one_mistake_however_many_recipients_it_has():
     lost = [f"user{number:03}@example.org" for number in range(312)]
     assert only_problem(recipients=[*LISTED, *reversed(lost)]) == (
-        "gateway_recipients: example.org is not in gateway_domains, but 312 recipients are in it (user000@example.org, ...);"
-        " add the domain or remove them"
+        "gateway_recipients: example.org is not in gateway_domains, but 312 recipients are in it (user000@example.org, ...); add the domain or remove them"
     )
 
 

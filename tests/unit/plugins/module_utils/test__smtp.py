@@ -434,7 +434,7 @@ def test_what_is_trusted_besides_the_system_does_not_take_its_place(tls_server, 
 
 # ---- login -------------------------------------------------------------------------------------------------------
 
-PASSWORD = "corréct horse:\\battery\" staple"
+PASSWORD = 'corréct horse:\\battery" staple'
 LOGIN = {"username": "alice@example.com", "password": PASSWORD}
 PLAIN = base64.b64encode(f"\0alice@example.com\0{PASSWORD}".encode()).decode()
 

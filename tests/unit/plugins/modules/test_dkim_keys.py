@@ -146,9 +146,7 @@ def test_a_new_key_is_made_and_does_not_sign(dkim, run, algorithm):
         }
     ]
     assert dkim.names() == ["example.com/mx1.pem"]
-    assert run.warnings == [
-        f"DKIM: mx1._domainkey.example.com is not published, so no {algorithm} key signs for example.com; see antispam.gateway.dns"
-    ]
+    assert run.warnings == [f"DKIM: mx1._domainkey.example.com is not published, so no {algorithm} key signs for example.com; see antispam.gateway.dns"]
 
 
 @both_algorithms

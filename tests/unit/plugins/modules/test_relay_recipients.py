@@ -241,9 +241,7 @@ def test_a_change_from_something_else_is_not_applied(table, kind, run):
 
 
 @check_and_real
-@pytest.mark.parametrize(
-    "lines", [b"+" + MANY[0].encode(), b"-nobody@example.com", b"=nobody@example.com\tx", b"+new@example.com\n-nobody@example.com"]
-)
+@pytest.mark.parametrize("lines", [b"+" + MANY[0].encode(), b"-nobody@example.com", b"=nobody@example.com\tx", b"+new@example.com\n-nobody@example.com"])
 def test_a_change_that_does_not_fit_the_table_asks_for_the_whole(table, kind, call, run, lines, check_mode):
     """In check mode as well: it would promise what the run does not do."""
     run(MANY)

@@ -227,16 +227,12 @@ CASES = {
     "started with a starting unit": Case("restart", RESTART, "three\n", drift=drift(ActiveState="activating")),
     "to be stopped": Case("stop", [*STOP, f"disable {UNIT}"], files=[], state="stopped"),
     "to be stopped, with new content": Case("stop", [*STOP, f"disable {UNIT}"], "three\n", state="stopped"),
-    "to be stopped, and is": Case(
-        "none", [], drift=drift(ActiveState="inactive", UnitFileState="disabled"), changed=False, files=[], state="stopped"
-    ),
+    "to be stopped, and is": Case("none", [], drift=drift(ActiveState="inactive", UnitFileState="disabled"), changed=False, files=[], state="stopped"),
     "to be stopped, and failed": Case("none", [], drift=drift(ActiveState="failed", UnitFileState="disabled"), changed=False, files=[], state="stopped"),
     "to be stopped, while it starts again and again": Case(
         "stop", STOP, drift=drift(ActiveState="activating", UnitFileState="disabled"), files=[], state="stopped"
     ),
-    "stopped, with new content": Case(
-        "none", [], "three\n", drift=drift(ActiveState="inactive", UnitFileState="disabled"), state="stopped"
-    ),
+    "stopped, with new content": Case("none", [], "three\n", drift=drift(ActiveState="inactive", UnitFileState="disabled"), state="stopped"),
 }
 
 

@@ -433,9 +433,7 @@ def test_the_ports_for_submission_are_needed_where_there_are_accounts(run, only_
     assert "failed" not in run(accounts=[ACCOUNT])
 
 
-@pytest.mark.parametrize(
-    "ports", [{}, {587: {"exim4"}}, {25: {"master"}, 10025: {"master"}, 10024: {"/usr/sbin/amavi"}}, {25: {"smtpd", "master", "smtp"}}]
-)
+@pytest.mark.parametrize("ports", [{}, {587: {"exim4"}}, {25: {"master"}, 10025: {"master"}, 10024: {"/usr/sbin/amavi"}}, {25: {"smtpd", "master", "smtp"}}])
 def test_the_gateway_itself_is_not_in_its_own_way(run, host, ports):
     host.ports = ports
     assert "failed" not in run()
