@@ -33,8 +33,9 @@ test-quick: ## run every gate that needs no container
 	@tools/gates $(QUICK)
 
 .PHONY: docs
-docs: stage ## write the reference from argument_specs.yml and DOCUMENTATION
+docs: stage ## write the reference and the page of promises from what they are made of
 	@python tools/reference.py
+	@python tools/promises.py
 
 .PHONY: clean
 clean: ## take away all that the project made on this machine (packages stay)
@@ -78,7 +79,7 @@ bench-flood: venv ## clean mail under a flood of zombies, beside the recipe as p
 	@python3 tools/bench/flood.py
 
 .PHONY: test-rows
-test-rows: stage ## list the rows of the recipe, each with the tests that hold it
+test-rows: stage ## list the promises, each with the tests that hold it
 	@pytest tests/gateway tests/playbooks --collect-only -q --rows | grep -P '^[SDT][0-9]+\t'
 
 .PHONY: test-yamllint

@@ -2,35 +2,31 @@
 """What the tests with a running gateway share. They need the test network: ``tools/testnet up`` and a converged gateway.
 
 ``pytest tests/gateway`` and ``pytest tests/playbooks`` run them, with Molecule or without.
-``pytest tests/gateway tests/playbooks --collect-only --rows`` shows which test holds which row of the recipe.
+``pytest tests/gateway tests/playbooks --collect-only --rows`` shows which test holds which promise.
 A test that fails shows what the gateway has logged since it began.
 """
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 import _network
-
-# S: parts of the recipe; D: defects of it as published; T: traps.
-ROWS = [f"{kind}{number}" for kind, last in (("S", 10), ("D", 21), ("T", 34)) for number in range(1, last + 1)]
+from _promises import PROMISES
 
 
 def pytest_addoption(parser):
-    parser.getgroup("gateway").addoption("--rows", action="store_true", help="list the rows of the recipe, each with the tests that hold it")
+    parser.getgroup("gateway").addoption("--rows", action="store_true", help="list the promises, each with the tests that hold it")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "holds(*rows): the rows of the recipe (S1-S10, D1-D21, traps T1-T34) that break this test when they break")
+    config.addinivalue_line("markers", "holds(*codes): the promises of tests/gateway/_promises.py that break this test when they break")
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         for row in _rows(item):
-            if row not in ROWS:
-                raise pytest.UsageError(f"{item.nodeid}: the recipe has no row {row}")
+            if row not in PROMISES:
+                raise pytest.UsageError(f"{item.nodeid}: tests/gateway/_promises.py has no {row}")
 
 
 def _rows(item):
@@ -40,11 +36,11 @@ def _rows(item):
 def pytest_collection_finish(session):
     if not session.config.getoption("rows"):
         return
-    table = {row: [] for row in ROWS}
+    table = {row: [] for row in PROMISES}
     for item in session.items:
         for row in _rows(item):
             # Parameters of a test are one test here.
-            name = re.sub(r"\[.*", "", item.nodeid.rpartition("/")[2])
+            name = item.nodeid.partition("[")[0]
             if name not in table[row]:
                 table[row].append(name)
     write = session.config.pluginmanager.getplugin("terminalreporter").write_line
