@@ -75,7 +75,7 @@ bench: stage ## relay_recipients beside copy and postmap, against the gateway of
 	@python3 tools/bench/recipients.py
 
 .PHONY: bench-flood
-bench-flood: venv ## clean mail under a flood of zombies, beside the recipe as published, against the gateway of "make demo"
+bench-flood: venv ## clean mail under a flood of unwanted clients, beside the configuration of origin, against the gateway of "make demo"
 	@python3 tools/bench/flood.py
 
 .PHONY: test-rows

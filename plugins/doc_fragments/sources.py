@@ -148,7 +148,8 @@ options:
       filter:
         description:
           - LDAP filter (RFC 4515) of the entries.
-          - In Active Directory, V((&(mail=*\)(!(userAccountControl:1.2.840.113556.1.4.803:=2\)\)\)) leaves out disabled accounts.
+          - In Active Directory with Exchange, do not leave out all disabled accounts. Shared, room and equipment mailboxes are disabled accounts that
+            receive mail.
         type: str
         default: (mail=*)
       attributes:

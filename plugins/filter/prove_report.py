@@ -17,7 +17,7 @@ options:
         in any case of letters).
       - C(not_applicable) in an item is the reason why its conversation was skipped.
       - C(trusted_may) in an item says that a trusted client is accepted where others get what was promised.
-      - C(known_may) in an item says so of a client that the front door did not test, because it is trusted or has passed before.
+      - C(known_may) in an item says so of a client that postscreen(8) did not test, because it is trusted or has passed before.
         A test shows in a greeting of more than one line.
     type: list
     elements: dict

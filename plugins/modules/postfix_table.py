@@ -9,7 +9,7 @@ module: postfix_table
 short_description: Keeps a Postfix lookup table and its compiled form exactly as given
 version_added: 0.1.0
 description:
-  - Writes the text source of a lookup table and its compiled form aside, and renames both into place.
+  - Writes the text source of a lookup table and its compiled form as new files, and renames both into place.
     A running smtpd answers from the old table or from the new one, never from a part.
   - A table of type lmdb is written by the module itself, with Debian's python3-lmdb; the other types by postmap(1) or postalias(1).
   - Looks at the compiled table itself, so a table that was changed, lost or left stale by hand is noticed and repaired.

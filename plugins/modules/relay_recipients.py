@@ -12,7 +12,7 @@ description:
   - Reads the recipients of the relay domains on the controller, from lists, files, HTTP or a directory, checks every address,
     and makes the table that Postfix looks them up in (C(relay_recipient_maps)) hold exactly these.
   - A table of type lmdb is changed in one transaction while Postfix uses it. Every lookup is answered from the old addresses or from the new ones,
-    and the new ones are live at once, without a reload. Tables of the other types are built aside and renamed into place.
+    and the new ones are live at once, without a reload. A table of another type is written as a new file and renamed into place.
   - The table itself is looked at in every run, so one that was changed by hand, lost or replaced is noticed and repaired.
   - Only what differs is sent. The controller remembers the last content under C(ANSIBLE_HOME), readable for its user alone; without
     that memory the first run sends everything.
@@ -78,8 +78,8 @@ attributes:
   diff_mode:
     support: full
 notes:
-  - Addresses are folded to lower case as Postfix folds them, international domains to A-labels (C(xn--)),
-    quoted local parts to the form with the fewest quotes.
+  - Addresses are stored as Postfix looks them up, in lower case, with international domains as A-labels (C(xn--))
+    and quoted local parts with the fewest quotes.
 author:
   - The antispam.gateway maintainers (@antispam)
 """

@@ -9,7 +9,7 @@ module: resolver_check
 short_description: Asks resolvers for what a mail gateway needs of them
 version_added: 0.1.0
 description:
-  - Asks each resolver, from the host, for the root of the DNS and for names that the gateway cannot do without. A resolver that
+  - Asks each resolver, from the host, for the root of the DNS and for names that the gateway needs. A resolver that
     does not answer, or does not know one of them, is an error.
   - Asks for the test points of DNS-based lists (RFC 5782). C(127.0.0.2) is on every list and C(127.0.0.1) on none, so a list that
     answers otherwise has shut down, or does not serve this resolver. That is a warning, and the list is returned in RV(left_out).

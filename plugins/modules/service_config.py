@@ -9,9 +9,9 @@ module: service_config
 short_description: Switches a service to a validated configuration, or leaves everything as it was
 version_added: 0.1.0
 description:
-  - Takes all configuration files of one service, validates them aside, switches them together, lets the service
-    take them up, and waits until it answers.
-  - Where validation fails nothing is changed. Where the service does not take the new files up, the old ones come back.
+  - Validates all configuration files of one service in a directory of their own, puts them in place together, lets the service
+    load them, and waits until it answers.
+  - Where validation fails nothing is changed. Where the service does not load the new files, the old ones come back.
   - A run that was interrupted between the switch and the reload is completed by the next one, because the module
     keeps a digest of what the running service was last given.
 options:
@@ -53,7 +53,7 @@ options:
     elements: str
     default: []
   absent:
-    description: Files of another time that go when the new configuration comes, and come back if it does not stay.
+    description: Obsolete files. They are removed when the new configuration is put in place, and come back if the service does not load it.
     type: list
     elements: path
     default: []
@@ -77,7 +77,7 @@ options:
     type: bool
     default: false
   apply:
-    description: How the running service takes up new files; V(none) for files that it reads anew each time.
+    description: How the running service loads new files; V(none) for files that it reads anew each time.
     type: str
     choices: [reload, restart, none]
     default: reload
@@ -95,12 +95,12 @@ options:
     default: []
   replaces_workers:
     description:
-      - Whether a reload ends with all worker processes replaced, as in amavisd. Then the new configuration counts as taken up
+      - Whether a reload ends with all worker processes replaced, as in amavisd. Then the new configuration counts as loaded
         once no worker from before the reload is left.
     type: bool
     default: false
   wait_for:
-    description: What must answer before the new configuration counts as taken up.
+    description: What must answer before the new configuration counts as loaded.
     type: list
     elements: dict
     default: []

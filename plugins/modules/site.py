@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Checks what an administrator wrote about a site, and the host that is to become its gateway, before anything is changed.
   - Returns the tables, networks and limits that the roles of this collection use. It only reads.
-  - All mistakes are reported together, each with the variable, the cause and the way out.
+  - All mistakes are reported together, each with the variable, the cause and what to do.
 options:
   hostname:
     description: Fully qualified name of the gateway.
@@ -122,7 +122,7 @@ options:
     type: bool
     default: true
   client_allowlist:
-    description: Networks in CIDR notation whose hosts are let in without the tests of the front door.
+    description: Networks in CIDR notation whose hosts pass postscreen without its tests.
     type: list
     elements: str
     default: []

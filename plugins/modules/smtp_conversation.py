@@ -34,7 +34,7 @@ options:
     type: str
   early:
     description:
-      - Send EHLO before the server has greeted. A mail server never does that, so a front door such as postscreen(8) refuses who does.
+      - Send EHLO before the server has greeted. A mail server never does that. postscreen(8) refuses a client that does.
       - Needs O(tls=never), and O(stop_after=helo) or a later step.
     type: bool
     default: false
