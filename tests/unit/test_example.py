@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The example inventory in docs/example is a site that the collection accepts: by the specification of every role, and by its own checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible.vars.manager import VariableManager
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _dnsbl, _limits, _outgoing, _site, _source_options
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "docs" / "example"
+ROLES = sorted(path.parent.parent.name for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
+GATEWAYS = ["mx1.example.com", "mx2.example.com"]
+
+
+def specification(role: str) -> dict:
+    return yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+
+
+def variables_of(host: str) -> dict:
+    """What the roles see of the inventory, rendered: the variables that begin with the name of a role, on top of the defaults of the roles."""
+    loader = DataLoader()
+    inventory = InventoryManager(loader, sources=[str(EXAMPLE / "inventory.yml")])
+    found = VariableManager(loader, inventory).get_vars(host=inventory.get_host(host))
+    templar = Templar(loader, variables=found)
+    return {name: templar.template(value) for name, value in found.items() if name.startswith(tuple(f"{role}_" for role in ROLES))}
+
+
+def with_defaults(variables: dict) -> dict:
+    """The same with the defaults of the role gateway where they are no templates."""
+    defaults = yaml.safe_load((ROOT / "roles" / "gateway" / "defaults" / "main.yml").read_text())
+    return {name: value for name, value in defaults.items() if "{{" not in str(value)} | variables
+
+
+def problems_of(host: str, variables: dict) -> list[str]:
+    """What the collection's own checks of a site say, without those of the host and of its network. The only call of them here."""
+    options = with_defaults(variables)
+    known = [name for role in ROLES for name in specification(role)]
+    problems = _site.unknown_variables(list(variables), known, [f"{role}_" for role in ROLES])
+    site = _site.Site(
+        options.get("gateway_hostname", host),
+        options["gateway_domains"],
+        options["gateway_recipients"],
+        options["gateway_postmaster"],
+        options["gateway_trusted_networks"],
+        options["gateway_aliases"],
+        options["gateway_sender_scores"],
+        [source.get("domains", []) for source in options["gateway_recipient_sources"]],
+        options["gateway_client_allowlist"],
+        options["gateway_client_denylist"],
+    )
+    smarthost = options["gateway_smarthost"]
+    outgoing = _outgoing.Outgoing(
+        site,
+        options["gateway_domains"],
+        options["gateway_accounts"],
+        smarthost["next_hop"],
+        smarthost.get("tls", "secure"),
+        options["gateway_tls_policies"],
+        options.get("gateway_dkim_domains", list(site.domains)),
+        options.get("gateway_dkim_selector", host.partition(".")[0]),
+        options["gateway_forwarders"],
+    )
+    lists, warnings = _dnsbl.check(options["gateway_dnsbl_lists"], options["gateway_dnsbl_threshold"])
+    try:
+        _limits.derive(4, 8000, options["gateway_message_size_limit"], True, options["gateway_limits"], submission=True)
+    except _limits.Contradiction as contradiction:
+        problems.append(str(contradiction))
+    return problems + site.problems + outgoing.problems + lists + warnings
+
+
+@pytest.fixture(params=GATEWAYS)
+def host(request) -> str:
+    return request.param
+
+
+def test_the_example_has_both_gateways_in_the_group_of_the_playbooks() -> None:
+    inventory = InventoryManager(DataLoader(), sources=[str(EXAMPLE / "inventory.yml")])
+    assert [each.name for each in inventory.groups["gateways"].get_hosts()] == GATEWAYS
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_accepts_its_variables(role: str, host: str) -> None:
+    options = specification(role)
+    given = {name: value for name, value in variables_of(host).items() if name in options}
+    assert ArgumentSpecValidator(options).validate(given).error_messages == []
+
+
+def test_the_checks_of_the_site_find_nothing(host: str) -> None:
+    assert problems_of(host, variables_of(host)) == []
+
+
+def test_the_checks_would_find_a_mistake(host: str) -> None:
+    """Of each kind that is looked at, so that the test above is not green for having looked at nothing."""
+    mistakes = {
+        "gateway_postmaster": "nobody",
+        "gateway_accounts": [{"name": "scanner@example.net", "password": "clear text"}],
+        "gateway_dnsbl_lists": [{"domain": "list.example.org", "answers": "127.255.255.[0..255]", "weight": 1}],
+        "gateway_limits": {"workers": 1000},
+        "gateway_domain": [],
+    }
+    for name, value in mistakes.items():
+        assert problems_of(host, variables_of(host) | {name: value}), name
+
+
+def test_the_sources_of_recipients_are_what_the_module_takes(host: str) -> None:
+    sources = {name: value for name, value in _source_options.FED.items() if name == "sources"}
+    validated = ArgumentSpecValidator(sources).validate({"sources": variables_of(host)["gateway_recipient_sources"]})
+    assert validated.error_messages == []
+
+
+def test_no_secret_stands_beside_the_site() -> None:
+    """Every secret of the site is a variable of the file that is meant to be encrypted, and each of those is used."""
+    site = (EXAMPLE / "group_vars" / "gateways" / "site.yml").read_text()
+    secrets = yaml.safe_load((EXAMPLE / "group_vars" / "gateways" / "secrets.yml").read_text())
+    for name, value in secrets.items():
+        assert "{{ " + name + " }}" in site, name
+        assert value not in site, name
