@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write docs/promises.md from the sentences of tests/gateway/_promises.py and the tests that hold each of them.
+"""Write the promises in docs/promises.md from the sentences of tests/gateway/_promises.py and the tests that hold each of them.
 
+Only the part between the two marks below is written, the rest of the page is the author's.
 With --check nothing is written: the exit status tells whether the page is up to date.
 Runs in .work/venv ("make docs").
 """
@@ -20,20 +21,8 @@ sys.path.insert(0, str(ROOT / "tests" / "gateway"))
 
 from _promises import KINDS, PROMISES  # noqa: E402
 
-HEAD = """\
-# Promises, and the tests that hold them
-
-This page answers two questions: what may you rely on, and who checks it? Each promise has a code and the tests that fail when the promise is
-broken. The tests build a whole gateway and speak to it over SMTP. [What is tested, and what is not](../README.md#what-is-tested-and-what-is-not)
-names the limits of this.
-
-Written by tools/promises.py (`make docs`) from `tests/gateway/_promises.py` and the tests. The tests are in the repository, not in the archive of
-the collection. To run one of them after `make demo`:
-
-```
-pytest tests/gateway/test_promise.py::test_a_250_means_queued_under_the_id_it_names
-```
-"""
+BEGIN = "<!-- begin: written by tools/promises.py -->\n"
+END = "<!-- end: written by tools/promises.py -->\n"
 
 
 def held() -> dict[str, list[str]]:
@@ -55,12 +44,13 @@ def page() -> str:
     empty = [code for code, names in tests.items() if not names]
     if empty:
         sys.exit(f"No test holds {', '.join(empty)}: write one, or take the promise out of tests/gateway/_promises.py.")
-    text = HEAD
+    before, rest = PAGE.read_text().split(BEGIN)
+    text = ""
     for kind, (title, introduction) in KINDS.items():
         text += f"\n## {title}\n\n{introduction}\n"
         for code in (code for code in PROMISES if code[0] == kind):
             text += f"\n### {code}\n\n{PROMISES[code]}\n\n" + "".join(f"- `{name}`\n" for name in tests[code])
-    return text
+    return before + BEGIN + text.removeprefix("\n") + END + rest.split(END)[1]
 
 
 def main() -> int:
@@ -68,7 +58,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="say whether the page is out of date, write nothing")
     check = parser.parse_args().check
     new = page()
-    if PAGE.exists() and PAGE.read_text() == new:
+    if PAGE.read_text() == new:
         return 0
     if not check:
         PAGE.write_text(new)

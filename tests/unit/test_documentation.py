@@ -62,10 +62,25 @@ def test_every_link_leads_to_a_file_and_to_a_heading_in_it(path: Path) -> None:
     assert not broken
 
 
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen, queue = set(), [ROOT / "README.md"]
+    while queue:
+        path = queue.pop()
+        if path in seen or path.suffix != ".md":
+            continue
+        seen.add(path)
+        queue += [(path.parent / link.partition("#")[0]).resolve() for link in links(path) if not link.startswith("#")]
+    assert not set(DOCS.glob("**/*.md")) - seen
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_page_begins_with_a_title_and_has_no_other_of_its_rank(path: Path) -> None:
     titles = re.findall(r"^# .+$", prose(path), re.MULTILINE)
     assert len(titles) == 1 and path.read_text().startswith("# ")
+
+
+def test_the_page_about_operation_has_the_search_that_the_tests_of_the_journal_use() -> None:
+    assert re.search(r"^(journalctl .*--grep) '", (DOCS / "operation.md").read_text(), re.MULTILINE)
 
 
 # --- Settings ---------------------------------------------------------------------------------------------------------
