@@ -79,6 +79,31 @@ def test_every_page_begins_with_a_title_and_has_no_other_of_its_rank(path: Path)
     assert len(titles) == 1 and path.read_text().startswith("# ")
 
 
+# Words that a reader has to know this project, or English very well, to understand; and what to say instead.
+IDIOMS = {
+    r"front door": "postscreen, connection filtering",
+    r"way out": "outbound mail, what to do",
+    r"another time": "obsolete",
+    r"sigil": "$ or @",
+    r"zombie": "unwanted client",
+    r"\baside\b": "in a directory of its own",
+    r"puts? off": "asks to come back",
+    r"in good order": "well-behaved",
+    r"tak(?:es?|en) up": "loads",
+    r"\bfolded\b": "in lower case",
+    r"keep (?:them )?company": "say what it does",
+    r"handed on": "passes",
+    r"do(?:es)? without": "switches off",
+    r"held against": "counts for",
+}
+
+
+@pytest.mark.parametrize("path", [*PAGES, *sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))], ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_words_are_those_of_the_field(path: Path) -> None:
+    text = " ".join(prose(path).split())
+    assert not {idiom: instead for idiom, instead in IDIOMS.items() if re.search(idiom, text, re.IGNORECASE)}
+
+
 def test_the_page_about_operation_has_the_search_that_the_tests_of_the_journal_use() -> None:
     assert re.search(r"^(journalctl .*--grep) '", (DOCS / "operation.md").read_text(), re.MULTILINE)
 
