@@ -79,6 +79,14 @@ def test_every_page_begins_with_a_title_and_has_no_other_of_its_rank(path: Path)
     assert len(titles) == 1 and path.read_text().startswith("# ")
 
 
+@pytest.mark.parametrize(
+    "heading",
+    ["A gateway in ten lines", "What is refused where", "Where is my mail?", "What protects the gateway from a bad export", "What is tested, and what is not"],
+)
+def test_what_a_postmaster_asks_first_has_a_heading(heading: str) -> None:
+    assert [path for path in PAGES if re.search(rf"^## {re.escape(heading)}$", path.read_text(), re.MULTILINE)]
+
+
 # Words that a reader has to know this project, or English very well, to understand; and what to say instead.
 IDIOMS = {
     r"front door": "postscreen, connection filtering",

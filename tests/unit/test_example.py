@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The example inventory in docs/example is a site that the collection accepts: by the specification of every role, and by its own checks."""
+"""The inventories in the documentation are sites that the collection accepts: by the specification of every role, and by its own checks.
+
+They are the example in docs/example, the gateway in ten lines in README.md, and the settings that the pages show.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,12 +61,12 @@ def problems_of(host: str, variables: dict) -> list[str]:
         options["gateway_client_allowlist"],
         options["gateway_client_denylist"],
     )
-    smarthost = options["gateway_smarthost"]
+    smarthost = options.get("gateway_smarthost") or {}
     outgoing = _outgoing.Outgoing(
         site,
         options["gateway_domains"],
         options["gateway_accounts"],
-        smarthost["next_hop"],
+        smarthost.get("next_hop", ""),
         smarthost.get("tls", "secure"),
         options["gateway_tls_policies"],
         options.get("gateway_dkim_domains", list(site.domains)),
@@ -124,3 +128,49 @@ def test_no_secret_stands_beside_the_site() -> None:
     for name, value in secrets.items():
         assert "{{ " + name + " }}" in site, name
         assert value not in site, name
+
+
+# --- The gateway in ten lines -----------------------------------------------------------------------------------------
+
+
+def ten_lines() -> str:
+    return re.search(r"^```yaml\n(gateways:\n.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+
+
+def test_the_gateway_in_ten_lines_has_no_more() -> None:
+    assert len(ten_lines().splitlines()) <= 10
+
+
+def test_the_gateway_in_ten_lines_is_a_whole_site() -> None:
+    gateways = yaml.safe_load(ten_lines())["gateways"]
+    (host,) = gateways["hosts"]
+    assert ArgumentSpecValidator(specification("gateway")).validate(gateways["vars"]).error_messages == []
+    assert problems_of(host, gateways["vars"]) == []
+
+
+# --- Settings on the pages --------------------------------------------------------------------------------------------
+
+
+def shown() -> list:
+    """The settings of the collection that a page shows, as pairs of page and settings."""
+    found = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "roles").glob("*/README.md"))]:
+        for block in re.findall(r"^ *```yaml\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL):
+            settings = yaml.safe_load(block)
+            if page.name != "modules.md" and isinstance(settings, dict) and "gateways" not in settings:
+                found.append(pytest.param(settings, id=f"{page.relative_to(ROOT)}: {', '.join(settings)}"))
+    return found
+
+
+@pytest.mark.parametrize("settings", shown())
+def test_settings_on_a_page_are_what_the_roles_take(settings: dict) -> None:
+    known = {name: option for role in ROLES for name, option in specification(role).items()}
+    assert not set(settings) - set(known)
+    options = {name: {key: value for key, value in known[name].items() if key != "required"} for name in settings}
+    assert ArgumentSpecValidator(options).validate(settings).error_messages == []
+
+
+@pytest.mark.parametrize("settings", [each for each in shown() if "gateway_recipient_sources" in each.values[0]])
+def test_sources_on_a_page_are_what_the_module_takes(settings: dict) -> None:
+    sources = {name: value for name, value in _source_options.FED.items() if name == "sources"}
+    assert ArgumentSpecValidator(sources).validate({"sources": settings["gateway_recipient_sources"]}).error_messages == []
