@@ -8,7 +8,7 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
 from ansible_collections.antispam.gateway.plugins.modules.relay_recipients import ARGUMENTS
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils._table_action import TableAction
 
 # A change that is larger than this is sent only to a host that asks for it.
@@ -18,7 +18,7 @@ SENT_UNASKED = 512 * 1024
 class ActionModule(TableAction):
     arguments = ARGUMENTS
 
-    def remembering(self, options, sources):
+    def content(self, options, sources):
         if not sources:
             raise AnsibleActionFail("sources: the list is empty, which is not taken for a wish to have no recipients; name a source")
         try:
@@ -32,7 +32,7 @@ class ActionModule(TableAction):
             if foreign:
                 raise AnsibleActionFail(f"{source.name}: domains names {min(foreign)}, which is not in the domains of the table")
         domains, on_invalid = options["domains"], options["on_invalid"]
-        return self.memory(sources, lambda readings: _canonical.content_of(readings, domains, on_invalid), [domains, on_invalid])
+        return lambda readings: _content.content_of(readings, domains, on_invalid), [domains, on_invalid]
 
     def update(self, options, prepared, task_vars):
         if options["state"] != "exact":

@@ -5,20 +5,20 @@
 from __future__ import annotations
 
 from ansible_collections.antispam.gateway.plugins.modules.sender_scores import ARGUMENTS
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils._table_action import TableAction
 
 
 class ActionModule(TableAction):
     arguments = ARGUMENTS
 
-    def remembering(self, options, sources):
+    def content(self, options, sources):
         scores, on_invalid = options["scores"], options["on_invalid"]
 
         def check(readings):
-            return _canonical.scores_of([*readings, (Inline, Inline(scores))], on_invalid)
+            return _content.scores_of([*readings, (Inline, Inline(scores))], on_invalid)
 
-        return self.memory(sources, check, ["scores", on_invalid, {str(key): str(points) for key, points in scores.items()}])
+        return check, ["scores", on_invalid, {str(key): str(points) for key, points in scores.items()}]
 
     def update(self, options, prepared, task_vars):
         if options["state"] != "exact":

@@ -132,7 +132,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _exact, _files, _services, _source_options
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _services, _source_options
 
 HEADER = b"# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 
@@ -156,7 +156,7 @@ def render(entries):
 
 
 def wanted_entries(options, before):
-    given = _exact.Content(_exact.unpack(options["prepared"]["content"])).entries()
+    given = _changeset.Content(_changeset.unpack(options["prepared"]["content"])).entries()
     if options["state"] == "present":
         return {**before, **given}
     if options["state"] == "absent":
@@ -205,7 +205,7 @@ def run(module):
         return None
     else:
         after = wanted_entries(options, before)
-    change = _exact.Change.between(before, after)
+    change = _changeset.Change.between(before, after)
     removed = len(change.removed)
     if options["state"] == "exact" and not options["allow_removals"] and removed > options["max_removed_few"]:
         if 100 * removed > options["max_removed_percent"] * len(before):

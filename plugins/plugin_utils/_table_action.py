@@ -19,8 +19,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical
-from ansible_collections.antispam.gateway.plugins.plugin_utils._memory import Memory
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
+from ansible_collections.antispam.gateway.plugins.plugin_utils._cache import Cache
 from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import Source, SourceError
 
 
@@ -59,7 +59,9 @@ class TableAction(ActionBase):
         subject = options["path"]
         try:
             sources = [Source(given, self._loader.get_basedir()) for given in options["sources"]]
-            reading = _Aside(self.remembering(options, sources).prepare, self._task._uuid)
+            check, settings = self.content(options, sources)
+            directory = os.path.join(constants.config.get_config_value("ANSIBLE_HOME"), "antispam.gateway")
+            reading = _Aside(Cache(directory, sources, check, settings).prepare, self._task._uuid)
             # call() finds the module packed then, which takes longer than to read and hash a large source.
             self._configure_module(self._task.action, {}, task_vars)
             prepared = reading.result()
@@ -68,7 +70,7 @@ class TableAction(ActionBase):
             prepared.timings["exchange"] = round(time.monotonic() - started, 3)
         except SourceError as error:
             raise AnsibleActionFail(f"{subject}: nothing was changed: {error}") from error
-        except _canonical.Refused as refused:
+        except _content.Refused as refused:
             more = f" - and {refused.count - len(refused.problems)} more\n" if refused.count > len(refused.problems) else ""
             raise AnsibleActionFail(
                 f"{subject}: nothing was changed, {refused.count} addresses cannot be taken (on_invalid: skip leaves them out):\n"
@@ -84,12 +86,8 @@ class TableAction(ActionBase):
             result.setdefault("warnings", []).append(f"{subject}: {prepared.skipped} addresses of the sources were left out: {first}")
         return result
 
-    def memory(self, sources, check, settings):
-        directory = os.path.join(constants.config.get_config_value("ANSIBLE_HOME"), "antispam.gateway")
-        return Memory(directory, sources, check, settings)
-
-    def remembering(self, options, sources):
-        """Return the Memory of this table's sources."""
+    def content(self, options, sources):
+        """Return what makes the Content of a list of (source, records), and what else the content depends on."""
         raise NotImplementedError
 
     def update(self, options, prepared, task_vars):

@@ -184,5 +184,5 @@ def test_a_task_whose_time_is_over_does_not_wait_for_its_source(controller, sile
     assert time.monotonic() - started < 60
     assert "timed out" in controller.log.lower(), controller.log
     assert controller.stored() is None
-    # Nobody holds the memory any more.
+    # Nobody holds the cache any more.
     assert controller.play("relay_recipients", recipients()) == 0, controller.log

@@ -16,7 +16,7 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _exact, _files, _services
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _services
 from ansible_collections.antispam.gateway.plugins.modules import sender_scores
 
 SYSTEMCTL = """\
@@ -109,15 +109,15 @@ def run(call):
     """What the action plugin does: the digest, then everything if it is asked for."""
 
     def run_module(scores, check_mode=False, **arguments):
-        text = b"\n".join(_exact.line(*entry) for entry in sorted(dictionary(scores).items()))
+        text = b"\n".join(_changeset.line(*entry) for entry in sorted(dictionary(scores).items()))
         run_module.calls = 1
         if arguments.get("state", "exact") != "exact":
-            return call(check_mode, prepared={"content": _exact.pack(text)}, **arguments)
+            return call(check_mode, prepared={"content": _changeset.pack(text)}, **arguments)
         wanted = hashlib.sha256(text).hexdigest()
         result = call(check_mode, prepared={"wanted": wanted}, **arguments)
         if result.get("send_more"):
             run_module.calls = 2
-            result = call(check_mode, prepared={"wanted": wanted, "content": _exact.pack(text)}, **arguments)
+            result = call(check_mode, prepared={"wanted": wanted, "content": _changeset.pack(text)}, **arguments)
         return result
 
     return run_module

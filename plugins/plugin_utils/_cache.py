@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the controller remembers of a table's sources, so that only what differs is read, checked and sent.
+"""What the controller keeps of a table's sources, so that only what differs is read, checked and sent.
 
-Private to antispam.gateway. The memory is a help and never the truth: the host
+Private to antispam.gateway. The cache is a help and never the truth: the host
 says what its table holds, and whatever is missing here is made anew from the
 sources. Its files are readable for their user alone.
 """
@@ -20,15 +20,15 @@ import shutil
 import tempfile
 import time
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _exact
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical, _sources
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content, _sources
 from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import SourceError
 
 # Another form of the content is another content.
 _FORM = 1
 # A larger change is no better than the whole.
 _WORTH_KEEPING = 4 * 1024 * 1024
-# Seconds, thirty days: after that a memory that nobody used goes.
+# Seconds, thirty days: after that a cache that nobody used goes.
 _KEPT = 30 * 24 * 3600
 # So many addresses may differ from the sources that are kept before these are kept anew: they are large.
 _MANY = 2000
@@ -49,11 +49,11 @@ class Prepared:
         self._content, self.timings = content, timings
 
     def content(self):
-        return _exact.pack(self._content())
+        return _changeset.pack(self._content())
 
 
-class Memory:
-    """The memory of one list of sources."""
+class Cache:
+    """The cache of one list of sources."""
 
     def __init__(self, directory, sources, check, settings):
         """check: makes the Content of a list of (source, records). settings: what else the content depends on."""
@@ -129,14 +129,14 @@ class Memory:
                 self._text = content.text()
             with self._timed("compare"):
                 old = self._old(known) if known else None
-                change = None if old is None else _exact.Change.between(old, _exact.Content(self._text).entries())
+                change = None if old is None else _changeset.Change.between(old, _changeset.Content(self._text).entries())
             plain = content.plain and all(source.by_line(raw) for source, raw in zip(self.sources, raws))
             new.update(plain=plain, skipped=content.skipped, problems=content.problems)
             if plain:
                 self._keep(new, raws, digests)
             else:
                 self._keep_text(new, self._text)
-        packed = None if change is None else _exact.pack(change.text())
+        packed = None if change is None else _changeset.pack(change.text())
         if packed is not None and len(packed) <= _WORTH_KEEPING:
             new["change"] = packed
         return new
@@ -177,8 +177,8 @@ class Memory:
         """Return the entries of the content before, None where they are lost: a change from nothing would leave what has to go."""
         try:
             if not known["plain"]:
-                return _exact.Content(self._load(f"content-{known['wanted']}")).entries()
-            entries = _exact.Content(self._content([self._load(f"raw-{digest}") for digest in known["stored"]]).text()).entries()
+                return _changeset.Content(self._load(f"content-{known['wanted']}")).entries()
+            entries = _changeset.Content(self._content([self._load(f"raw-{digest}") for digest in known["stored"]]).text()).entries()
         except OSError:
             return None
         return _step(({}, {}), _texts(known["since"])).applied(entries)
@@ -200,12 +200,12 @@ class Memory:
                 return None
             if not source.by_line(raw) or _head(old, source.header_lines) != _head(raw, source.header_lines):
                 return None
-            for lines, entries in zip(_canonical.difference(old, raw), (went, came)):
+            for lines, entries in zip(_content.difference(old, raw), (went, came)):
                 if not lines:
                     continue
                 try:
                     content = self.check([(source, source.part(lines))])
-                except (_canonical.Refused, _sources.SourceError):
+                except (_content.Refused, _sources.SourceError):
                     # Whoever looks at the whole knows the number of the line.
                     return None
                 if not content.plain or any(key.encode() in entries for key in content.keys):
@@ -241,7 +241,7 @@ class Memory:
         with open(self.directory / name, "rb") as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(size - _LENGTH, 0))
-            _content, feed, said = stream.read().rpartition(b"\n")
+            dummy, feed, said = stream.read().rpartition(b"\n")
             length = size - len(feed + said)
             if said != str(length).encode():
                 raise OSError(f"{name} is not whole")
@@ -288,7 +288,7 @@ def _step(before, after):
             removed.append(key)
         elif old != new:
             changed.append((key, new))
-    return _exact.Change(added, removed, changed)
+    return _changeset.Change(added, removed, changed)
 
 
 def _lines(since):

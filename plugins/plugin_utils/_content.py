@@ -13,7 +13,7 @@ import itertools
 import operator
 import re
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _exact
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset
 
 # RFC 5321 Dot-string, in the lower case that Postfix folds keys to.
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -44,10 +44,10 @@ class Content:
         self.plain = plain
 
     def text(self):
-        """Return the content as the host takes it, see _exact."""
+        """Return the content as the host takes it, see _changeset."""
         if not self.values:
             return "\n".join(self.keys).encode()
-        return b"\n".join(_exact.line(key.encode(), self.values.get(key, "OK").encode()) for key in self.keys)
+        return b"\n".join(_changeset.line(key.encode(), self.values.get(key, "OK").encode()) for key in self.keys)
 
 
 def address(text, domains, wildcards=False):
