@@ -10,10 +10,12 @@ mean is in plugins/doc_fragments/sources.py. The rules below belong beside
 
 from __future__ import annotations
 
+from typing import Any
+
 # Each source is of exactly one of these kinds.
 KINDS = ("addresses", "path", "url", "ldap_uri")
 
-SOURCE_OPTIONS = {
+SOURCE_OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
     "addresses": {"type": "list", "elements": "str"},
     "path": {"type": "path"},
@@ -49,7 +51,7 @@ SOURCE_OPTIONS = {
 
 MUTUALLY_EXCLUSIVE = [KINDS]
 REQUIRED_ONE_OF = [KINDS]
-REQUIRED_BY = {
+REQUIRED_BY: dict[str, list[str]] = {
     "ldap_uri": ["base"],
     "bind_dn": ["password"],
     "username": ["password"],
@@ -58,7 +60,7 @@ REQUIRED_BY = {
 }
 
 # The options that every module has which is fed from sources.
-FED = {
+FED: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["exact", "present", "absent"], "default": "exact"},
     "sources": {
         "type": "list",

@@ -21,8 +21,8 @@ import tempfile
 import time
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _content, _sources
-from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import SourceError
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import SourceError
 
 # Another form of the content is another content.
 _FORM = 1
@@ -205,7 +205,7 @@ class Cache:
                     continue
                 try:
                     content = self.check([(source, source.part(lines))])
-                except (_content.Refused, _sources.SourceError):
+                except (_content.Refused, SourceError):
                     # Whoever looks at the whole knows the number of the line.
                     return None
                 if not content.plain or any(key.encode() in entries for key in content.keys):

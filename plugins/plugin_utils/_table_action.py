@@ -21,7 +21,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils._cache import Cache
-from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import Source, SourceError
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
 
 
 class _Aside:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _cache, _content
-from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import Source, SourceError
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
 
 DOMAINS = ["example.com", "example.net"]
 
@@ -356,10 +356,10 @@ class Remote(Source):
 
     def __init__(self, directory):
         super().__init__({"path": "users.txt"}, directory)
-        self.remote = True
+        self.remote, self.directory = True, pathlib.Path(directory)
 
     def fetch(self):
-        with open(pathlib.Path(self._directory) / "asked", "a", encoding="ascii") as log:
+        with open(self.directory / "asked", "a", encoding="ascii") as log:
             log.write("x")
         return super().fetch()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
-from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import Records
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Records
 
 many = settings(max_examples=500)
 few = settings(max_examples=150)
