@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.antispam.gateway.plugins.module_utils import _source_options
 from ansible_collections.antispam.gateway.plugins.modules.sender_scores import ARGUMENTS
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils._table_action import TableAction
@@ -11,12 +12,15 @@ from ansible_collections.antispam.gateway.plugins.plugin_utils._table_action imp
 
 class ActionModule(TableAction):
     arguments = ARGUMENTS
+    entry = "sender score"
+    read_here = {"sources", "scores"}
 
     def content(self, options, sources):
         scores, on_invalid = options["scores"], options["on_invalid"]
+        listed = Listed(scores, _source_options.called(options, "scores"))
 
         def check(readings):
-            return _content.scores_of([*readings, (Inline, Inline(scores))], on_invalid)
+            return _content.scores_of([*readings, (Listed, listed)], on_invalid)
 
         return check, ["scores", on_invalid, {str(key): str(points) for key, points in scores.items()}]
 
@@ -29,14 +33,15 @@ class ActionModule(TableAction):
         return result
 
 
-class Inline:
+class Listed:
     """The option `scores`, as if it were the records of a source."""
 
     value = None
 
-    def __init__(self, scores):
+    def __init__(self, scores, name):
+        self.name = name
         self.keys = [str(key) for key in scores]
         self.values = ["" if points is None else str(points) for points in scores.values()]
 
     def where(self, index):
-        return f"scores['{self.keys[index]}']"
+        return f"{self.name}['{self.keys[index]}']"

@@ -41,6 +41,11 @@ options:
     type: list
     elements: str
     required: true
+  recipients:
+    description: Recipients beside those of O(sources). V(@example.com) accepts every address of a domain.
+    type: list
+    elements: str
+    default: []
   on_invalid:
     description:
       - What becomes of an address that is not valid or not in O(domains). V(fail) changes nothing and names each with its line;
@@ -297,7 +302,8 @@ def run(module, recipients):
         problems = _changeset.too_many(change, counts, options["domains"], options["max_removed_percent"], options["max_removed_few"])
         if problems:
             module.fail_json(
-                msg=f"{options['path']}: nothing was changed, {'; '.join(problems)}. Look at the sources; if they are right, set allow_removals for one run.",
+                msg=f"{options['path']}: nothing was changed, {'; '.join(problems)}. Look at the sources; "
+                f"if they are right, set {_source_options.called(options, 'allow_removals')}: true for one run.",
                 problems=problems,
             )
     stale = recipients.text_beside()
@@ -332,6 +338,7 @@ ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/postfix/relay_recipients"},
     "type": {"type": "str", "choices": ["lmdb", "hash", "btree", "cdb"], "default": "lmdb"},
     "domains": {"type": "list", "elements": "str", "required": True},
+    "recipients": {"type": "list", "elements": "str", "default": []},
     **_source_options.FED,
     "owner": {"type": "str"},
     "group": {"type": "str"},

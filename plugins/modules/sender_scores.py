@@ -211,7 +211,8 @@ def run(module):
         if 100 * removed > options["max_removed_percent"] * len(before):
             module.fail_json(
                 msg=f"{path}: nothing was changed, {removed} of {len(before)} scores would go ({100 * removed / len(before):.1f} %,"
-                f" at most {options['max_removed_percent']:g} % may). Look at the sources; if they are right, set allow_removals for one run."
+                f" at most {options['max_removed_percent']:g} % may). Look at the sources;"
+                f" if they are right, set {_source_options.called(options, 'allow_removals')}: true for one run."
             )
     file = _files.File(path, there.before if not change and before and there.before.startswith(HEADER) else render(after))
     pending = given.partition(" ")[2] != held and not amavis.stopped

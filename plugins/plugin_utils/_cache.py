@@ -25,7 +25,7 @@ from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import SourceError
 
 # Another form of the content is another content.
-_FORM = 1
+_FORM = 2
 # A larger change is no better than the whole.
 _WORTH_KEEPING = 4 * 1024 * 1024
 # Seconds, thirty days: after that a cache that nobody used goes.
@@ -58,7 +58,7 @@ class Cache:
     def __init__(self, directory, sources, check, settings):
         """check: makes the Content of a list of (source, records). settings: what else the content depends on."""
         self.sources, self.check = sources, check
-        self.settings = [_FORM, settings, [[s.identity, s.value, s.wildcards, s.domains] for s in sources]]
+        self.settings = [_FORM, settings, [[s.identity, s.value, s.wildcards, s.domains, s.label] for s in sources]]
         self.directory = pathlib.Path(directory) / hashlib.sha256(json.dumps(self.settings).encode()).hexdigest()[:32]
         self.timings = {}
         self._text = None

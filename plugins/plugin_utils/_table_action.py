@@ -19,6 +19,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.antispam.gateway.plugins.module_utils import _source_options
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils._cache import Cache
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
@@ -43,12 +44,15 @@ class _Aside:
 
 
 class TableAction(ActionBase):
-    """A subclass names the module's `arguments`, and says how content comes of sources and how the host gets it."""
+    """A subclass names the module's `arguments` and one of its `entries`, and says how content comes of sources and how the host gets it."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = True
     arguments: dict = {}
+    entry = ""
+    # The options that stay here: the sources, with their passwords, and what is read with them.
+    read_here = {"sources"}
 
     def run(self, tmp=None, task_vars=None):
         # What this process has of its parent is not garbage. The collector would look through all of it, and so copy it, again and
@@ -58,7 +62,7 @@ class TableAction(ActionBase):
         options = self._options()
         subject = options["path"]
         try:
-            sources = [Source(given, self._loader.get_basedir()) for given in options["sources"]]
+            sources = self.sources(options)
             check, settings = self.content(options, sources)
             directory = os.path.join(constants.config.get_config_value("ANSIBLE_HOME"), "antispam.gateway")
             reading = _Aside(Cache(directory, sources, check, settings).prepare, self._task._uuid)
@@ -69,22 +73,27 @@ class TableAction(ActionBase):
             result = self.update(options, prepared, task_vars)
             prepared.timings["exchange"] = round(time.monotonic() - started, 3)
         except SourceError as error:
-            raise AnsibleActionFail(f"{subject}: nothing was changed: {error}") from error
+            # Without the exception, here and below: Ansible would say it a second time.
+            raise AnsibleActionFail(f"{subject}: nothing was changed: {error}") from None
         except _content.Refused as refused:
-            more = f" - and {refused.count - len(refused.problems)} more\n" if refused.count > len(refused.problems) else ""
+            way_out = _source_options.advice(options, "on_invalid", " ({}: skip leaves out what cannot be taken)")
             raise AnsibleActionFail(
-                f"{subject}: nothing was changed, {refused.count} addresses cannot be taken (on_invalid: skip leaves them out):\n"
-                + "".join(f" - {problem}\n" for problem in refused.problems)
-                + more
-            ) from refused
+                f"{subject}: nothing was changed, {self._count(refused.count)} cannot be taken{way_out}:\n"
+                + "".join(f" - {problem}\n" for problem in _first(refused.problems, refused.count))
+            ) from None
         if "timings" in result:
             result["timings"].update(prepared.timings)
             # Not "skipped", by which Ansible knows a task that did not run.
             result["left_out"] = prepared.skipped
         if prepared.skipped:
-            first = "; ".join(prepared.problems[:3])
-            result.setdefault("warnings", []).append(f"{subject}: {prepared.skipped} addresses of the sources were left out: {first}")
+            first = "; ".join(_first(prepared.problems[:3], prepared.skipped))
+            result.setdefault("warnings", []).append(f"{subject}: {self._count(prepared.skipped)} left out: {first}")
         return result
+
+    def sources(self, options):
+        """Return the Sources; raise SourceError."""
+        place = _source_options.called(options, "sources")
+        return [Source(given, self._loader.get_basedir(), f"{place}[{index}]") for index, given in enumerate(options["sources"])]
 
     def content(self, options, sources):
         """Return what makes the Content of a list of (source, records), and what else the content depends on."""
@@ -95,12 +104,28 @@ class TableAction(ActionBase):
         raise NotImplementedError
 
     def call(self, options, sent, task_vars):
-        # The sources stay here, with their passwords.
-        arguments = {name: value for name, value in options.items() if value is not None} | {"sources": []}
+        arguments = {name: value for name, value in options.items() if value is not None and name not in self.read_here}
         return self._execute_module(module_args={**arguments, "prepared": sent}, task_vars=task_vars)
 
     def _options(self):
-        validated = ArgumentSpecValidator(self.arguments).validate(self._task.args)
+        # Each source alone, so that an error tells which one it is about.
+        outer = {**self.arguments, "sources": {"type": "list", "elements": "dict", "default": []}}
+        options = self._validated(outer, self._task.args, "")
+        place = _source_options.called(options, "sources")
+        for index, given in enumerate(options["sources"]):
+            options["sources"][index] = self._validated(_source_options.SOURCE_OPTIONS, given, f"{place}[{index}]: ", **_source_options.RULES)
+        return options
+
+    def _validated(self, specification, given, place, **rules):
+        validated = ArgumentSpecValidator(specification, **rules).validate(given)
         if validated.error_messages:
-            raise AnsibleActionFail("; ".join(validated.error_messages))
+            raise AnsibleActionFail(f"{place}{'; '.join(validated.error_messages)}; nothing was changed")
         return validated.validated_parameters
+
+    def _count(self, number):
+        return f"{number:,} {self.entry}{'' if number == 1 else 's'}"
+
+
+def _first(problems, count):
+    """Return the problems that are told, and how many there are beside them."""
+    return [*problems, f"and {count - len(problems):,} more"] if count > len(problems) else problems

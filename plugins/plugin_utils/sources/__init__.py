@@ -70,15 +70,17 @@ class Source:
     beginning of a by_line() source are not records.
     """
 
-    def __init__(self, options: Mapping[str, Any], base_directory: str | os.PathLike[str]) -> None:
+    def __init__(self, options: Mapping[str, Any], base_directory: str | os.PathLike[str], place: str = "") -> None:
         """Take options as SOURCE_OPTIONS describes them; what is absent or None has its default.
 
         Raises SourceError for options that contradict each other. Relative paths are relative to base_directory.
+        place is where the options stand, such as sources[0]; '' where their name says it.
         """
-        self._options = Options(options, base_directory)
+        self._options = Options(options, base_directory, place)
         self._transport = _TRANSPORTS[self._options.kind](self._options)
         self.name = str(self._options["name"] or self._transport.name())
-        self.label = self._options.label = self.name
+        self._options.set_name(self.name)
+        self.label = self._options.label
         self.remote = self._transport.remote
         self.domains: list[str] = list(self._options["domains"])
         self.wildcards: bool = self._options["wildcards"]

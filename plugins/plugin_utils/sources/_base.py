@@ -52,16 +52,24 @@ class Options:
 
     defaults: ClassVar[dict[str, Any]] = {name: specification.get("default") for name, specification in _source_options.SOURCE_OPTIONS.items()}
 
-    def __init__(self, given: Mapping[str, Any], base_directory: str | os.PathLike[str]) -> None:
-        """Take options as SOURCE_OPTIONS describes them; relative paths are relative to base_directory."""
+    def __init__(self, given: Mapping[str, Any], base_directory: str | os.PathLike[str], place: str) -> None:
+        """Take options as SOURCE_OPTIONS describes them; relative paths are relative to base_directory.
+
+        place is where the options stand, such as sources[0]; '' where their name says it.
+        """
         self._values = {**self.defaults, **{name: value for name, value in given.items() if value is not None}}
         self._directory = str(base_directory)
-        self.label = str(self["name"] or "a source")
+        self._place = place
+        self.label = ""
+        self.set_name(self["name"] or ("" if place else "a source"))
         kinds = [kind for kind in _source_options.KINDS if self[kind] is not None]
         if len(kinds) != 1:
             raise self.refuse(f"it has {' and '.join(kinds) or 'none of them'} where exactly one of {', '.join(_source_options.KINDS)} belongs")
         self.kind = kinds[0]
         self.location = self[self.kind]
+
+    def set_name(self, name: str) -> None:
+        self.label = f"{self._place} ({name})" if self._place and name else self._place or name
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
