@@ -54,10 +54,12 @@ def address(text, domains, wildcards=False):
     """Return one address as it stands in the table; ValueError says what is wrong with it."""
     if text != text.strip():
         raise ValueError(f"{text!r} begins or ends with white space or a control character")
-    result = _addresses.recipient(text, wildcards)
+    result = _addresses.recipient(text)
     name = result.rpartition("@")[2]
     if name not in domains:
         raise ValueError(f"{result} is in {name}, which is none of the relay domains {_some(domains)}")
+    if result.startswith("@") and not wildcards:
+        raise ValueError(f"'{text}' accepts every address of {name}, which a source may say only with wildcards: true")
     return result
 
 

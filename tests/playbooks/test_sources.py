@@ -197,7 +197,10 @@ BAD = {
     "a comment": (lines(*people(100), "#mallory@example.com"), "line 102: "),
     "no domain": (lines(*people(100), "mallory"), "line 102: 'mallory' is not an address: it has no @"),
     "somebody else's domain": (lines(*people(100), "mallory@example.org"), "line 102: mallory@example.org is in example.org, which is none of"),
-    "a wildcard": (lines(*people(100), "@example.com"), "line 102: "),
+    "a wildcard": (
+        lines(*people(100), "@example.com"),
+        "line 102: '@example.com' accepts every address of example.com, which a source may say only with wildcards: true",
+    ),
     "a record with a field too many": (lines(*people(100), "a@example.com,b"), "line 102"),
     "a quote that is not closed": (lines(*people(100), '"a@example.com'), "line 102"),
 }

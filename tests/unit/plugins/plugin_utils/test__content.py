@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset
+from ansible_collections.antispam.gateway.plugins.module_utils._site import Site
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Records
 
@@ -244,8 +245,27 @@ def test_an_address_is_stored_as_postfix_looks_it_up(written, stored):
 
 def test_a_wildcard_is_for_sources_that_are_to_have_them():
     assert _content.content_of([reading(["@Example.com"], wildcards=True)], DOMAINS).keys == ["@example.com"]
-    with pytest.raises(_content.Refused):
+    with pytest.raises(_content.Refused, match="'@example.com' .* wildcards: true"):
         _content.content_of([reading(["@example.com"])], DOMAINS)
+
+
+@many
+@given(addresses())
+@example('"john doe"@example.com')
+@example("@example.com")
+def test_a_recipient_is_one_wherever_it_stands(text):
+    """In gateway_recipients as in a source. The inventory may have white space around it."""
+
+    def taken_by(take):
+        try:
+            return take()
+        except (ValueError, _content.Refused) as error:
+            return type(error)
+
+    in_source = taken_by(lambda: _content.content_of([reading([text], wildcards=True)], DOMAINS).keys)
+    listed = Site("mx1.example.com", [{"name": name, "next_hop": "[192.0.2.1]"} for name in DOMAINS], [text], "postmaster@example.org", sourced=[[]])
+    in_inventory = _content.Refused if listed.problems else sorted(listed.recipients)
+    assert in_source == in_inventory or text != text.strip()
 
 
 def test_a_source_feeds_its_own_domains_only():
