@@ -71,14 +71,14 @@ def look_up(path, keys):
 
 
 def write(path, pairs, count, octets):
-    """Write a new file, not in use yet.
+    """Write a new file, not in use yet, which nobody else may open.
 
     pairs: an iterable of count (key, value), each with its NUL, in ascending
     order of the keys; octets: their length in all, rounded up.
     """
     size = _SMALLEST_MAP + 2 * (octets + count * _OVERHEAD)
     # Nobody else knows the file, and it is synced as a whole.
-    env = lmdb.open(str(path), subdir=False, lock=False, sync=False, map_size=_whole_pages(size))
+    env = lmdb.open(str(path), subdir=False, lock=False, sync=False, mode=0o600, map_size=_whole_pages(size))
     try:
         with env.begin(write=True) as txn:
             _consumed, added = txn.cursor().putmulti(pairs, append=True)

@@ -11,7 +11,6 @@ Entries are bytes, as they stand in the table.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import pathlib
 import re
@@ -19,13 +18,12 @@ import shutil
 import struct
 import tempfile
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _files, _lmdb
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _leftovers, _lmdb
 
 # What postmap would store under another name, join to the line before, or drop in silence.
 _FORBIDDEN = re.compile("[\x00-\x20\x7f\u00a0\ufeff]")
 _QUOTED_VALUE = re.compile("[\x00-\x1f\x7f]")
 
-_ASIDE = "antispam-"
 SUFFIX = {"lmdb": ".lmdb", "hash": ".db", "btree": ".db", "cdb": ".cdb"}
 HEADER = "# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 
@@ -170,14 +168,13 @@ class Table:
     def write(self, entries, source=None, pairs=None):
         """Write the whole table aside and rename it into place, and with it its text source if there is to be one.
 
+        Until then it is in a directory that only root may enter. The caller holds _files.alone().
+
         pairs: what _lmdb.write takes, where the caller has it at hand; entries is then only asked for if it is needed.
         """
         directory = self.path.parent
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for left in directory.glob(f".{glob.escape(self.path.name)}.{_ASIDE}*"):
-            # What an interrupted run left.
-            shutil.rmtree(left)
-        aside = pathlib.Path(tempfile.mkdtemp(prefix=f".{self.path.name}.{_ASIDE}", dir=directory))
+        aside = pathlib.Path(tempfile.mkdtemp(prefix=_leftovers.aside(self.path.name), dir=directory))
         try:
             new = Table(self.module, aside / self.path.name, self.kind, self.access, self.aliases)
             if source is not None or self.kind != "lmdb":

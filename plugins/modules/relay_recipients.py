@@ -154,7 +154,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset, _files, _lmdb, _source_options, _tables
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset, _files, _leftovers, _lmdb, _source_options, _tables
 
 
 class Recipients:
@@ -355,6 +355,9 @@ def main():
     options = module.params
     try:
         with contextlib.nullcontext() if module.check_mode else _files.alone():
+            if not module.check_mode:
+                _leftovers.remove(os.path.dirname(options["path"]))
+                _leftovers.remove(_files.STATE_DIRECTORY)
             recipients = Recipients(module)
             result = run(module, recipients)
     except _lmdb.Conflict as conflict:

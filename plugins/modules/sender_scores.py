@@ -128,11 +128,12 @@ timings:
 
 import contextlib
 import hashlib
+import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _services, _source_options
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _leftovers, _services, _source_options
 
 HEADER = b"# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 
@@ -246,6 +247,9 @@ def main():
     path = module.params["path"]
     try:
         with contextlib.nullcontext() if module.check_mode else _files.alone():
+            if not module.check_mode:
+                _leftovers.remove(os.path.dirname(path))
+                _leftovers.remove(_files.STATE_DIRECTORY)
             result = run(module)
     except _services.Failure as failure:
         module.fail_json(msg=f"{path}: {failure}")

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import time
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _leftovers
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import SourceError
 
@@ -91,8 +91,9 @@ class Cache:
     @contextlib.contextmanager
     def _alone(self):
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(self.directory / "lock", "w", encoding="ascii") as lock:
+        with open(os.open(self.directory / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            _leftovers.remove(self.directory)
             yield
 
     def _known(self):
@@ -252,7 +253,7 @@ class Cache:
         """What a name with a digest holds is never replaced by something else."""
         if name != "meta" and (self.directory / name).exists():
             return
-        handle, aside = tempfile.mkstemp(dir=self.directory)
+        handle, aside = tempfile.mkstemp(prefix=_leftovers.aside(name), dir=self.directory)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             # Who reads it sees whether it is whole.

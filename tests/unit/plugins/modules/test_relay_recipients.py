@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -576,6 +577,27 @@ def test_a_table_that_somebody_else_writes_meanwhile_is_an_error_and_no_silence(
         assert result.get("failed") or counts(result)
         monkeypatch.setattr(_lmdb, "_change", change)
         _lmdb.change(table.compiled, [], [b"new@example.com"], [])
+
+
+def test_whatever_a_run_is_killed_at_the_next_one_leaves_nothing_of_it(table, call, run, killed):
+    wanted = [*MANY, *(f"x{number}@example.com" for number in range(100))]
+    sent = {"wanted": digest(dictionary(wanted)), "content": _changeset.pack(text(dictionary(wanted)))}
+    for line in itertools.count(1):
+        if not killed(lambda: call(prepared=sent), line):
+            break
+        # Nothing may be left to do by now.
+        counts(run(sorted(key.decode() for key in table.stored())))
+        assert [path.name for path in table.etc.iterdir()] == [table.compiled.name], line
+        assert sorted(path.suffix for path in table.state.iterdir()) == ["", ".table"], line
+        counts(run(MANY, allow_removals=True))
+    assert line > 50
+    assert table.stored() == dictionary(wanted)
+
+
+def test_one_of_two_runs_at_once_makes_the_change(table, kind, call, at_once):
+    content = _changeset.pack(text(dictionary(["new@example.com"])))
+    results = at_once(lambda: call(state="present", prepared={"content": content}))
+    assert sorted((result["changed"], result["before"]) for result in results) == [(False, 203), (True, 202)]
 
 
 # ---- check mode --------------------------------------------------------------------------------------------------

@@ -258,6 +258,12 @@ def test_a_file_that_cannot_be_written_is_one_clear_error(table, run, monkeypatc
     assert (table.path.read_bytes(), table.told) == (before, [])
 
 
+def test_one_of_two_runs_at_once_makes_the_change(table, call, at_once):
+    content = _changeset.pack(b"new@example.org\t5")
+    results = at_once(lambda: call(state="present", prepared={"content": content}))
+    assert sorted((result["changed"], result["before"]) for result in results) == [(False, 64), (True, 63)]
+
+
 # ---- check mode --------------------------------------------------------------------------------------------------
 
 some = st.dictionaries(st.sampled_from([f"u{number}@example.org" for number in range(8)] + ["@", "."]), st.sampled_from([1, -2.5]), max_size=8)

@@ -344,8 +344,23 @@ def test_the_cache_is_for_its_user_alone_and_does_not_grow(export):
         export.prepare(ABC + f"D{number}@example.com\n")
     assert stat.S_IMODE(export.directory.stat().st_mode) == 0o700
     assert len(list(export.directory.iterdir())) <= 4
-    for path in export.directory.iterdir():
-        assert path.name == "lock" or stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert {stat.S_IMODE(path.stat().st_mode) for path in export.directory.iterdir()} == {0o600}
+
+
+def test_what_a_run_that_was_killed_left_goes_though_a_source_fails(export, monkeypatch):
+    export.prepare(ABC)
+    whole = set(export.directory.iterdir())
+    with monkeypatch.context() as patch:
+        # The end of a process undoes nothing.
+        patch.setattr(os, "rename", lambda *names: os._exit(0))
+        child = os.fork()
+        if not child:
+            export.prepare(ABC + "d@example.com\n")
+        os.waitpid(child, 0)
+    assert set(export.directory.iterdir()) > whole
+    with pytest.raises(SourceError):
+        export.prepare("")
+    assert set(export.directory.iterdir()) == whole
 
 
 # ---- sources on other hosts --------------------------------------------------------------------------------------
