@@ -13,6 +13,8 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail
@@ -21,25 +23,29 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _source_options
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
-from ansible_collections.antispam.gateway.plugins.plugin_utils._cache import Cache
+from ansible_collections.antispam.gateway.plugins.plugin_utils._cache import Cache, Check, Prepared
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
 
 
-class _Aside:
+_Result = TypeVar("_Result")
+
+
+class _Aside(Generic[_Result]):
     """A call that runs beside this thread, and is left alone where nobody asks for its result."""
 
-    def __init__(self, function, *arguments):
-        self._future = concurrent.futures.Future()
+    def __init__(self, function: Callable[..., _Result], *arguments: Any) -> None:
+        self._future: concurrent.futures.Future[_Result] = concurrent.futures.Future()
         # A daemon: a task whose time is over ends although a server does not answer.
         threading.Thread(target=self._run, args=(function, arguments), daemon=True).start()
 
-    def _run(self, function, arguments):
+    def _run(self, function: Callable[..., _Result], arguments: tuple[Any, ...]) -> None:
         try:
             self._future.set_result(function(*arguments))
         except BaseException as error:
             self._future.set_exception(error)
 
-    def result(self):
+    def result(self) -> _Result:
+        """Wait for the result and return it, or raise what the function raised."""
         return self._future.result()
 
 
@@ -49,12 +55,12 @@ class TableAction(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = True
-    arguments: dict = {}
-    entry = ""
+    arguments: ClassVar[dict[str, Any]] = {}
+    entry: ClassVar[str] = ""
     # The options that stay here: the sources, with their passwords, and what is read with them.
-    read_here = {"sources"}
+    read_here: ClassVar[set[str]] = {"sources"}
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         # What this process has of its parent is not garbage. The collector would look through all of it, and so copy it, again and
         # again while the module is packed.
         gc.freeze()
@@ -90,24 +96,26 @@ class TableAction(ActionBase):
             result.setdefault("warnings", []).append(f"{subject}: {self._count(prepared.skipped)} left out: {first}")
         return result
 
-    def sources(self, options):
+    def sources(self, options: dict[str, Any]) -> list[Source]:
         """Return the Sources; raise SourceError."""
         place = _source_options.called(options, "sources")
         return [Source(given, self._loader.get_basedir(), f"{place}[{index}]") for index, given in enumerate(options["sources"])]
 
-    def content(self, options, sources):
+    def content(self, options: dict[str, Any], sources: list[Source]) -> tuple[Check, Any]:
         """Return what makes the Content of a list of (source, records), and what else the content depends on."""
         raise NotImplementedError
 
-    def update(self, options, prepared, task_vars):
+    def update(self, options: dict[str, Any], prepared: Prepared, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Bring the host's table up to date; return the module's result."""
         raise NotImplementedError
 
-    def call(self, options, sent, task_vars):
+    def call(self, options: dict[str, Any], sent: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Run the module on the host with what was prepared; return its result."""
         arguments = {name: value for name, value in options.items() if value is not None and name not in self.read_here}
-        return self._execute_module(module_args={**arguments, "prepared": sent}, task_vars=task_vars)
+        result: dict[str, Any] = self._execute_module(module_args={**arguments, "prepared": sent}, task_vars=task_vars)
+        return result
 
-    def _options(self):
+    def _options(self) -> dict[str, Any]:
         # Each source alone, so that an error tells which one it is about.
         outer = {**self.arguments, "sources": {"type": "list", "elements": "dict", "default": []}}
         options = self._validated(outer, self._task.args, "")
@@ -116,16 +124,17 @@ class TableAction(ActionBase):
             options["sources"][index] = self._validated(_source_options.SOURCE_OPTIONS, given, f"{place}[{index}]: ", **_source_options.RULES)
         return options
 
-    def _validated(self, specification, given, place, **rules):
+    def _validated(self, specification: dict[str, Any], given: dict[str, Any], place: str, **rules: Any) -> dict[str, Any]:
         validated = ArgumentSpecValidator(specification, **rules).validate(given)
         if validated.error_messages:
             raise AnsibleActionFail(f"{place}{'; '.join(validated.error_messages)}; nothing was changed")
-        return validated.validated_parameters
+        parameters: dict[str, Any] = validated.validated_parameters
+        return parameters
 
-    def _count(self, number):
+    def _count(self, number: int) -> str:
         return f"{number:,} {self.entry}{'' if number == 1 else 's'}"
 
 
-def _first(problems, count):
+def _first(problems: list[str], count: int) -> list[str]:
     """Return the problems that are told, and how many there are beside them."""
     return [*problems, f"and {count - len(problems):,} more"] if count > len(problems) else problems
