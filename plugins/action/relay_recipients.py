@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _source_options
 from ansible_collections.antispam.gateway.plugins.modules.relay_recipients import ARGUMENTS
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
+from ansible_collections.antispam.gateway.plugins.plugin_utils._cache import Check, Prepared
 from ansible_collections.antispam.gateway.plugins.plugin_utils._table_action import TableAction
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
 
@@ -19,13 +23,13 @@ class ActionModule(TableAction):
     entry = "recipient"
     read_here = {"sources", "recipients"}
 
-    def sources(self, options):
+    def sources(self, options: dict[str, Any]) -> list[Source]:
         # A list of its own: what stands in the task is meant, wildcards as well.
         listed = {"name": _source_options.called(options, "recipients"), "addresses": options["recipients"], "wildcards": True}
         sources = [Source(listed, self._loader.get_basedir())] if options["recipients"] else []
         return sources + super().sources(options)
 
-    def content(self, options, sources):
+    def content(self, options: dict[str, Any], sources: list[Source]) -> tuple[Check, Any]:
         if not sources:
             names = " and ".join(_source_options.called(options, option) for option in ("recipients", "sources"))
             raise SourceError(f"{names} are empty, which is not taken for a wish to have no recipients; name some")
@@ -38,7 +42,7 @@ class ActionModule(TableAction):
         domains, on_invalid = options["domains"], options["on_invalid"]
         return lambda readings: _content.content_of(readings, domains, on_invalid), [domains, on_invalid]
 
-    def update(self, options, prepared, task_vars):
+    def update(self, options: dict[str, Any], prepared: Prepared, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         if options["state"] != "exact":
             return self.call(options, {"content": prepared.content()}, task_vars)
         wanted, change = {"wanted": prepared.wanted}, {"base": prepared.base, "change": prepared.change}
@@ -51,7 +55,7 @@ class ActionModule(TableAction):
         return result
 
 
-def _domains(place, names):
+def _domains(place: str, names: Iterable[str]) -> list[str]:
     try:
         return sorted({_addresses.fqdn(name) for name in names})
     except ValueError as error:

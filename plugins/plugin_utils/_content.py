@@ -47,9 +47,11 @@ class Origin(Protocol):
 
 
 class Scored(Protocol):
-    """What is to be known of a source of scores: the score of keys that come without one."""
+    """What is to be known of a source of scores."""
 
-    value: str | None
+    @property
+    def value(self) -> str | None:
+        """The score of keys that come without one."""
 
 
 class Spoken(Protocol):

@@ -69,6 +69,7 @@ class Options:
         self.location = self[self.kind]
 
     def set_name(self, name: str) -> None:
+        """Have messages call the source by its place and this name."""
         self.label = f"{self._place} ({name})" if self._place and name else self._place or name
 
     def __getitem__(self, name: str) -> Any:
@@ -79,6 +80,7 @@ class Options:
         return bool(self[name] != self.defaults[name])
 
     def refuse(self, sentence: str) -> SourceError:
+        """Return the error that says this of the source."""
         return SourceError(f"{self.label}: {sentence}")
 
     def path(self, path: str) -> str:

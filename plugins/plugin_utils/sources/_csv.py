@@ -15,6 +15,8 @@ from ansible_collections.antispam.gateway.plugins.plugin_utils.sources._base imp
 
 
 class Csv(_format.Text):
+    """A table whose records all have as many fields as the first one."""
+
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         # Where the wanted columns are, and how many there are in all, once the first record was seen.

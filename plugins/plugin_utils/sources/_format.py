@@ -89,9 +89,11 @@ class Text(Format):
         raise NotImplementedError
 
     def line(self, number: int) -> str:
+        """Return the place of a line, counted from 1."""
         return f"{self.options.label} line {number}"
 
     def decode(self, raw: bytes, place: Place) -> str:
+        """Return the text; SourceError, with the line, for what is not in the declared encoding."""
         if raw.startswith(_UTF16) and not self.codec.startswith(("utf-16", "utf-32")):
             raise self.options.refuse("it is UTF-16: save it as UTF-8, or set encoding: utf-16")
         if raw.startswith(codecs.BOM_UTF8) and self.codec != "utf-8-sig":
@@ -126,6 +128,8 @@ class Text(Format):
 
 
 class Plain(Text):
+    """An address a line, and with with_values its value after a space or tab. Lines that are empty or begin with # are none."""
+
     def parse(self, text: str, place: Place, whole: bool = True) -> Records:
         lines = self.lines(text)
         keys: list[str] = [line for line in lines if line]

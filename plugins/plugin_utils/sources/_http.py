@@ -17,6 +17,8 @@ REDIRECTS = 5
 
 
 class Http(_network.Remote):
+    """A download. At most REDIRECTS redirects are followed; what is secret goes to the first host alone."""
+
     formatted = True
 
     def file_name(self) -> str:

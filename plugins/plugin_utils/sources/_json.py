@@ -19,6 +19,8 @@ class _DuplicateKey(ValueError):
 
 
 class Json(_format.Text):
+    """A list of addresses or of pairs with a value, or an object of address to value; a query finds it in a larger document."""
+
     def by_line(self, raw: bytes) -> bool:
         return False
 

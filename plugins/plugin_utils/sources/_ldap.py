@@ -20,6 +20,8 @@ _SUCCESS = b"\x0a\x01\x00"
 
 
 class Ldap(_network.Remote):
+    """A paged search in a directory (RFC 4511, RFC 2696); the addresses come sorted, each once."""
+
     def check(self) -> None:
         try:
             parts = urllib.parse.urlsplit(self.options.location)

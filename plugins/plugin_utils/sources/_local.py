@@ -25,6 +25,8 @@ class List(_base.Transport):
 
 
 class File(_base.Transport):
+    """A file on the controller."""
+
     formatted = True
 
     def identity(self) -> dict[str, Any]:
