@@ -20,7 +20,7 @@ from typing import IO, Any
 try:
     import lmdb
 except ImportError:
-    lmdb = None
+    lmdb = None  # type: ignore[assignment]
 
 PACKAGE = "python3-lmdb"
 # LMDB's compiled-in limit (mdb_env_get_maxkeysize), less the NUL.
