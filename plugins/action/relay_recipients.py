@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleActionFail
+from collections.abc import Iterable
+from typing import Any
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _source_options
 from ansible_collections.antispam.gateway.plugins.modules.relay_recipients import ARGUMENTS
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
+from ansible_collections.antispam.gateway.plugins.plugin_utils._cache import Check, Prepared
 from ansible_collections.antispam.gateway.plugins.plugin_utils._table_action import TableAction
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
 
 # A change that is larger than this is sent only to a host that asks for it.
 SENT_UNASKED = 512 * 1024
@@ -17,24 +20,29 @@ SENT_UNASKED = 512 * 1024
 
 class ActionModule(TableAction):
     arguments = ARGUMENTS
+    entry = "recipient"
+    read_here = {"sources", "recipients"}
 
-    def remembering(self, options, sources):
+    def sources(self, options: dict[str, Any]) -> list[Source]:
+        # A list of its own: what stands in the task is meant, wildcards as well.
+        listed = {"name": _source_options.called(options, "recipients"), "addresses": options["recipients"], "wildcards": True}
+        sources = [Source(listed, self._loader.get_basedir())] if options["recipients"] else []
+        return sources + super().sources(options)
+
+    def content(self, options: dict[str, Any], sources: list[Source]) -> tuple[Check, Any]:
         if not sources:
-            raise AnsibleActionFail("sources: the list is empty, which is not taken for a wish to have no recipients; name a source")
-        try:
-            options["domains"] = sorted({_addresses.fqdn(name) for name in options["domains"]})
-            for source in sources:
-                source.domains = [_addresses.fqdn(name) for name in source.domains]
-        except ValueError as error:
-            raise AnsibleActionFail(f"domains: {error}") from error
+            names = " and ".join(_source_options.called(options, option) for option in ("recipients", "sources"))
+            raise SourceError(f"{names} are empty, which is not taken for a wish to have no recipients; name some")
+        options["domains"] = _domains(_source_options.called(options, "domains"), options["domains"])
         for source in sources:
+            source.domains = _domains(f"{source.label}: domains", source.domains)
             foreign = set(source.domains) - set(options["domains"])
             if foreign:
-                raise AnsibleActionFail(f"{source.name}: domains names {min(foreign)}, which is not in the domains of the table")
+                raise SourceError(f"{source.label}: domains names {min(foreign)}, which is not in {_source_options.called(options, 'domains')}")
         domains, on_invalid = options["domains"], options["on_invalid"]
-        return self.memory(sources, lambda readings: _canonical.content_of(readings, domains, on_invalid), [domains, on_invalid])
+        return lambda readings: _content.content_of(readings, domains, on_invalid), [domains, on_invalid]
 
-    def update(self, options, prepared, task_vars):
+    def update(self, options: dict[str, Any], prepared: Prepared, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         if options["state"] != "exact":
             return self.call(options, {"content": prepared.content()}, task_vars)
         wanted, change = {"wanted": prepared.wanted}, {"base": prepared.base, "change": prepared.change}
@@ -45,3 +53,10 @@ class ActionModule(TableAction):
         if result.get("send_more"):
             result = self.call(options, {**wanted, "content": prepared.content()}, task_vars)
         return result
+
+
+def _domains(place: str, names: Iterable[str]) -> list[str]:
+    try:
+        return sorted({_addresses.fqdn(name) for name in names})
+    except ValueError as error:
+        raise SourceError(f"{place}: {error}") from None

@@ -25,6 +25,12 @@ options:
       content:
         description: The whole wanted content, compressed.
         type: str
+  variables:
+    description:
+      - What errors and warnings call the options, as a dictionary of option to variable. For a role that takes them from variables of its own.
+      - An option that is not in it cannot be set where the role is used, and is not recommended.
+    type: dict
+    default: {}
   sources:
     description:
       - Where the addresses come from. All sources together are the table.
@@ -38,7 +44,7 @@ options:
     suboptions:
       name:
         description:
-          - What messages call the source.
+          - What messages call the source, beside its place in the list.
           - By default its path, its URL without the query, its LDAP URI, or V(the list).
         type: str
       addresses:

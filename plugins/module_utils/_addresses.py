@@ -100,11 +100,11 @@ def _split(text):
     return local, name
 
 
-def recipient(text, wildcard=False):
-    """Return an address as smtpd looks it up: as address() does, and a quoted local part (RFC 5321) with the fewest quotes."""
+def recipient(text):
+    """Return an address, or @domain for all of a domain, as smtpd looks it up; a quoted local part (RFC 5321) has the fewest quotes."""
     local, name = _split(text)
     if not local.startswith('"'):
-        return address(text, wildcard)
+        return address(text, wildcard=True)
     if not _QUOTED_STRING.match(local):
         raise ValueError(f"'{text}' is not an address: its quotes are not those of an RFC 5321 Quoted-string")
     part = re.sub(r"\\(.)", r"\1", local[1:-1]).lower()

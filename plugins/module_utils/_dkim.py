@@ -11,8 +11,9 @@ import base64
 import os
 import pathlib
 import re
+import tempfile
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _files, _records
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _leftovers, _records
 
 ALGORITHMS = {
     "rsa": ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
@@ -98,6 +99,10 @@ class Keyring:
         self.run, self.domains, self.algorithm = run, domains, algorithm
         self.directory = pathlib.Path(directory)
 
+    def directories(self):
+        """Return the directories that this writes in, the upper ones first."""
+        return [self.directory.parent.parent, self.directory.parent, self.directory]
+
     def path(self, selector):
         return self.directory / f"{selector}.pem"
 
@@ -128,11 +133,14 @@ class Keyring:
         if not self.signing()[0]:
             # It names a key that is gone, which may have had this very selector.
             (self.directory / "signing").unlink(missing_ok=True)
-        for directory in (self.directory.parent, self.directory):
+        for directory in self.directories()[1:]:
             if not directory.exists():
-                directory.mkdir(parents=True)
-                directory.chmod(0o750)  # whatever the umask
-                os.chown(directory, *ids)
+                directory.parent.mkdir(parents=True, exist_ok=True)
+                # With its owner from the first moment on: nobody would look at that again.
+                aside = tempfile.mkdtemp(prefix=_leftovers.aside(directory.name), dir=directory.parent)
+                os.chown(aside, *ids)
+                os.chmod(aside, 0o750)
+                os.rename(aside, directory)
         _files.replace(self.path(selector), make(self.run, self.algorithm).encode("ascii"), ids, 0o640)
 
     def sign_with(self, selector, domains, ids):

@@ -14,17 +14,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
 
 try:
     import lmdb
 except ImportError:
-    lmdb = None
+    lmdb = None  # type: ignore[assignment]
 
 PACKAGE = "python3-lmdb"
 # LMDB's compiled-in limit (mdb_env_get_maxkeysize), less the NUL.
 MAX_KEY = 510
-# What an entry takes beside its key and its value; measured, rounded up.
+# Octets that an entry takes beside its key and its value; measured, rounded up.
 _OVERHEAD = 24
+# Octets.
 _SMALLEST_MAP = 16 * 1024 * 1024
 
 
@@ -32,15 +35,15 @@ class Conflict(Exception):
     """A change that does not fit what is in the table."""
 
 
-Error = lmdb.Error if lmdb else Conflict
+Error: type[Exception] = lmdb.Error if lmdb else Conflict
 
 
-def missing():
+def missing() -> str:
     """Return a sentence if the library is missing, '' if it is there."""
     return "" if lmdb else f"this host's Python has no lmdb; install Debian's {PACKAGE}"
 
 
-def facts(path):
+def facts(path: str | os.PathLike[str]) -> list[int] | None:
     """Return what a change to the table would change as well, the number of entries last.
 
     None where there is no table that can be read.
@@ -54,7 +57,7 @@ def facts(path):
         return None
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> dict[bytes, bytes] | None:
     """Return the whole table as a dictionary of bytes, without the NULs; None where there is none that can be read."""
     try:
         with _reading(path) as (_env, txn):
@@ -63,22 +66,23 @@ def read(path):
         return None
 
 
-def look_up(path, keys):
-    """Return a dictionary of those of the keys that are in the table."""
+def look_up(path: str | os.PathLike[str], keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return {key: value} of those of the keys that are in the table; raises Error or OSError where there is none that can be read."""
     with _reading(path) as (_env, txn):
         found = ((key, txn.get(key + b"\0")) for key in keys)
         return {key: value[:-1] for key, value in found if value is not None}
 
 
-def write(path, pairs, count, octets):
-    """Write a new file, not in use yet.
+def write(path: str | os.PathLike[str], pairs: Iterable[tuple[bytes, bytes]], count: int, octets: int) -> None:
+    """Write a new file, not in use yet, which nobody else may open.
 
     pairs: an iterable of count (key, value), each with its NUL, in ascending
-    order of the keys; octets: their length in all, rounded up.
+    order of the keys; octets: their length in all, rounded up. Raises Error or
+    OSError, as for a full disk.
     """
     size = _SMALLEST_MAP + 2 * (octets + count * _OVERHEAD)
     # Nobody else knows the file, and it is synced as a whole.
-    env = lmdb.open(str(path), subdir=False, lock=False, sync=False, map_size=_whole_pages(size))
+    env = lmdb.open(str(path), subdir=False, lock=False, sync=False, mode=0o600, map_size=_whole_pages(size))
     try:
         with env.begin(write=True) as txn:
             _consumed, added = txn.cursor().putmulti(pairs, append=True)
@@ -89,7 +93,7 @@ def write(path, pairs, count, octets):
         env.close()
 
 
-def change(path, added, removed, changed):
+def change(path: str | os.PathLike[str], added: Sequence[tuple[bytes, bytes]], removed: Sequence[bytes], changed: Sequence[tuple[bytes, bytes]]) -> None:
     """Change the table in one transaction while Postfix uses it; who looks up sees all of it or nothing.
 
     added and changed: (key, value) in bytes. Conflict is raised, and nothing
@@ -109,7 +113,9 @@ def change(path, added, removed, changed):
             size = max(size, 2 * os.path.getsize(path))
 
 
-def _change(path, added, removed, changed, size):
+def _change(
+    path: str | os.PathLike[str], added: Sequence[tuple[bytes, bytes]], removed: Sequence[bytes], changed: Sequence[tuple[bytes, bytes]], size: int
+) -> None:
     with _opened(path, map_size=size) as (env, lock):
         fcntl.lockf(lock, fcntl.LOCK_EX)
         with env.begin(write=True) as txn:
@@ -129,7 +135,7 @@ def _change(path, added, removed, changed, size):
 
 
 @contextlib.contextmanager
-def _reading(path):
+def _reading(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     with _opened(path, readonly=True, create=False) as (env, lock):
         fcntl.lockf(lock, fcntl.LOCK_SH)
         if os.fstat(lock.fileno()).st_size < _octets(env):
@@ -140,7 +146,7 @@ def _reading(path):
 
 
 @contextlib.contextmanager
-def _opened(path, **options):
+def _opened(path: str | os.PathLike[str], **options: Any) -> Iterator[tuple[Any, IO[bytes]]]:
     """Yield the environment, and the file to be locked.
 
     Closing any descriptor of the file gives a lock of it up, and lmdb.open() may do that: so the lock is
@@ -154,9 +160,9 @@ def _opened(path, **options):
             env.close()
 
 
-def _octets(env):
-    return (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+def _octets(env: Any) -> int:
+    return int((env.info()["last_pgno"] + 1) * env.stat()["psize"])
 
 
-def _whole_pages(size):
+def _whole_pages(size: int) -> int:
     return -(-size // 65536) * 65536

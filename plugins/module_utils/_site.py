@@ -93,10 +93,7 @@ class Site(Description):
         return result
 
     def _recipients(self, entries):
-        def parse(text):
-            return _addresses.address(text, wildcard=True)
-
-        return set(self._each("gateway_recipients", parse, entries))
+        return set(self._each("gateway_recipients", _addresses.recipient, entries))
 
     def _sourced(self, sources):
         """sources: the domains of each, an empty list where one feeds them all."""

@@ -10,10 +10,12 @@ mean is in plugins/doc_fragments/sources.py. The rules below belong beside
 
 from __future__ import annotations
 
+from typing import Any
+
 # Each source is of exactly one of these kinds.
 KINDS = ("addresses", "path", "url", "ldap_uri")
 
-SOURCE_OPTIONS = {
+SOURCE_OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
     "addresses": {"type": "list", "elements": "str"},
     "path": {"type": "path"},
@@ -47,29 +49,27 @@ SOURCE_OPTIONS = {
     "wildcards": {"type": "bool", "default": False},
 }
 
-MUTUALLY_EXCLUSIVE = [KINDS]
-REQUIRED_ONE_OF = [KINDS]
-REQUIRED_BY = {
+REQUIRED_BY: dict[str, list[str]] = {
     "ldap_uri": ["base"],
     "bind_dn": ["password"],
     "username": ["password"],
     "client_key": ["client_cert"],
     "value_column": ["column"],
 }
+RULES: dict[str, Any] = {"mutually_exclusive": [KINDS], "required_one_of": [KINDS], "required_by": REQUIRED_BY}
 
 # The options that every module has which is fed from sources.
-FED = {
+FED: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["exact", "present", "absent"], "default": "exact"},
     "sources": {
         "type": "list",
         "elements": "dict",
         "default": [],
         "options": SOURCE_OPTIONS,
-        "mutually_exclusive": MUTUALLY_EXCLUSIVE,
-        "required_one_of": REQUIRED_ONE_OF,
-        "required_by": REQUIRED_BY,
+        **RULES,
     },
     "on_invalid": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
+    "variables": {"type": "dict", "default": {}},
     "max_removed_percent": {"type": "float", "default": 10},
     "max_removed_few": {"type": "int", "default": 10},
     "allow_removals": {"type": "bool", "default": False},
@@ -85,3 +85,13 @@ FED = {
         },
     },
 }
+
+
+def called(options: dict[str, Any], option: str) -> str:
+    """Return what whoever wrote an option's value calls it: the variable that a role takes it from, or the option itself."""
+    return str(options["variables"].get(option, option))
+
+
+def advice(options: dict[str, Any], option: str, sentence: str) -> str:
+    """Return a sentence with the option's name in the place of {}; '' where a role leaves the option to nobody."""
+    return sentence.format(called(options, option)) if option in options["variables"] or not options["variables"] else ""

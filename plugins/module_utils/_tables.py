@@ -11,26 +11,29 @@ Entries are bytes, as they stand in the table.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import pathlib
 import re
 import shutil
 import struct
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _files, _lmdb
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _leftovers, _lmdb
+
+# What a table holds, in bytes.
+Entries = dict[bytes, bytes]
 
 # What postmap would store under another name, join to the line before, or drop in silence.
 _FORBIDDEN = re.compile("[\x00-\x20\x7f\u00a0\ufeff]")
 _QUOTED_VALUE = re.compile("[\x00-\x1f\x7f]")
 
-_ASIDE = "antispam-"
 SUFFIX = {"lmdb": ".lmdb", "hash": ".db", "btree": ".db", "cdb": ".cdb"}
 HEADER = "# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 
 
-def check(key, value, secret=False):
+def check(key: str, value: str, secret: bool = False) -> None:
     """Raise ValueError for an entry that Postfix would not store as it is written. What it says holds no secret value."""
     if not key or _FORBIDDEN.search(key):
         raise ValueError(f"the key {key!r} is empty or has a space, control character, non-breaking space or byte order mark in it")
@@ -40,9 +43,9 @@ def check(key, value, secret=False):
         raise ValueError(f"the value {'' if secret else repr(value) + ' '}of {key} is empty, begins or ends with a space, or has a control character in it")
 
 
-def fold(entries, secret=False):
-    """Return entries, a dictionary of text, as Postfix stores them: keys in lower case, checked, in bytes."""
-    result = {}
+def fold(entries: Mapping[Any, Any], secret: bool = False) -> Entries:
+    """Return entries, a dictionary of text, as Postfix stores them: keys in lower case, in bytes. Raises ValueError, as check() does."""
+    result: Entries = {}
     for key, value in entries.items():
         key, value = str(key).lower(), "" if value is None else str(value)
         check(key, value, secret)
@@ -52,14 +55,14 @@ def fold(entries, secret=False):
     return result
 
 
-def render(entries, aliases=False):
+def render(entries: Mapping[bytes, bytes], aliases: bool = False) -> bytes:
     """Return the text source in bytes: sorted, so that a change is a small difference."""
     separator = b":\t" if aliases else b"\t"
     return HEADER.encode() + b"".join(key + separator + value + b"\n" for key, value in sorted(entries.items()))
 
 
-def parse_dump(dump, aliases=False):
-    """Return the entries that postmap -s or postalias -s printed."""
+def parse_dump(dump: bytes, aliases: bool = False) -> Entries:
+    """Return the entries that postmap -s or postalias -s printed; ValueError for what is none."""
     entries = {}
     # Not splitlines(): a value may have other line ends in it.
     for line in dump.removesuffix(b"\n").split(b"\n") if dump else ():
@@ -70,12 +73,12 @@ def parse_dump(dump, aliases=False):
     return _without_nis(entries) if aliases else entries
 
 
-def _without_nis(entries):
+def _without_nis(entries: Entries) -> Entries:
     # postalias(1) adds these for NIS.
     return {key: value for key, value in entries.items() if key not in (b"@", b"YP_LAST_MODIFIED", b"YP_MASTER_NAME")}
 
 
-def difference(before, after):
+def difference(before: Entries, after: Entries) -> tuple[list[bytes], list[bytes], list[bytes]]:
     """Return (added, removed, changed) as sorted lists of keys."""
     added = sorted(after.keys() - before.keys())
     removed = sorted(before.keys() - after.keys())
@@ -83,7 +86,7 @@ def difference(before, after):
     return added, removed, changed
 
 
-def read_cdb(path):
+def read_cdb(path: str | os.PathLike[str]) -> Entries | None:
     """Return the entries of a cdb file (cdb(5)), which postmap lists only since Postfix 3.10; None if it is none."""
     data = pathlib.Path(path).read_bytes()
     try:
@@ -92,7 +95,8 @@ def read_cdb(path):
         end = min(tables[::2])
         if len(data) < max(begin + 8 * slots for begin, slots in zip(tables[::2], tables[1::2])):
             return None
-        position, entries = 2048, {}
+        position = 2048
+        entries: Entries = {}
         while position < end:
             key_length, length = struct.unpack_from("<II", data, position)
             key_end = position + 8 + key_length
@@ -112,19 +116,19 @@ class Table:
     that the type cannot hold as they are ValueError, both with the old table in use.
     """
 
-    def __init__(self, module, path, kind, access, aliases=False):
+    def __init__(self, module: Any, path: str | os.PathLike[str], kind: str, access: tuple[str, str, str], aliases: bool = False) -> None:
         self.module, self.kind, self.access, self.aliases = module, kind, access, aliases
         self.path = pathlib.Path(path)
         self.compiled = pathlib.Path(f"{path}{SUFFIX[kind]}")
         self.command = "postalias" if aliases else "postmap"
 
-    def missing(self):
+    def missing(self) -> str:
         """Return a sentence that names what this host lacks to write the table, '' if it lacks nothing."""
         if self.kind == "lmdb":
             return _lmdb.missing()
         return "" if self._command() else f"this host has no {self.command}; install Debian's postfix"
 
-    def facts(self):
+    def facts(self) -> list[int] | None:
         """Return a list that differs whenever the table was changed by somebody else, None where there is no table."""
         if self.kind == "lmdb":
             return None if _lmdb.missing() else _lmdb.facts(self.compiled)
@@ -134,7 +138,7 @@ class Table:
             return None
         return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
-    def read(self):
+    def read(self) -> Entries | None:
         """Return the entries, None where there is no table that can be read."""
         if not self.compiled.exists() or self.missing():
             return None
@@ -144,50 +148,51 @@ class Table:
         with self._config() as config:
             return self._dump(config, self.path)
 
-    def read_any(self):
+    def read_any(self) -> Entries | None:
         """Return the entries of this type's table, or else of another type's that lies there."""
         kinds = [self.kind, *(kind for kind in SUFFIX if kind != self.kind)]
         tables = (Table(self.module, self.path, kind, self.access, self.aliases).read() for kind in kinds)
         return next((entries for entries in tables if entries is not None), None)
 
-    def check_access(self):
+    def check_access(self) -> None:
         """Raise ValueError for an owner, group or mode that cannot be; for check mode a package may yet bring the user."""
         owner, group, mode = self.access
         _files.parse_mode(self.path, mode)
         if not self.module.check_mode:
             _files.ids(self.path, owner, group)
 
-    def access_differs(self):
+    def access_differs(self) -> bool:
+        """Whether the compiled form is there and has another owner, group or mode."""
         owner, group, mode = self.access
-        return self.compiled.exists() and _files.access_differs(self.compiled, self.compiled.stat(), owner, group, int(mode, 8))
+        return self.compiled.exists() and bool(_files.access_differs(self.compiled, self.compiled.stat(), owner, group, int(mode, 8)))
 
-    def allow(self):
+    def allow(self) -> None:
         """Give the compiled form its owner and mode."""
         owner, group, mode = self.access
         os.chown(self.compiled, *_files.ids(self.compiled, owner, group))
         self.compiled.chmod(int(mode, 8))
 
-    def write(self, entries, source=None, pairs=None):
+    def write(
+        self, entries: Entries | Callable[[], Entries], source: bytes | None = None, pairs: tuple[Iterable[tuple[bytes, bytes]], int, int] | None = None
+    ) -> None:
         """Write the whole table aside and rename it into place, and with it its text source if there is to be one.
 
-        pairs: what _lmdb.write takes, where the caller has it at hand; entries is then only asked for if it is needed.
+        Until then it is in a directory that only root may enter. The caller holds _files.alone().
+        pairs: what _lmdb.write takes, where the caller has it at hand; entries is then only asked for another type.
         """
         directory = self.path.parent
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for left in directory.glob(f".{glob.escape(self.path.name)}.{_ASIDE}*"):
-            # What an interrupted run left.
-            shutil.rmtree(left)
-        aside = pathlib.Path(tempfile.mkdtemp(prefix=f".{self.path.name}.{_ASIDE}", dir=directory))
+        aside = pathlib.Path(tempfile.mkdtemp(prefix=_leftovers.aside(self.path.name), dir=directory))
         try:
+            whole: Entries = {} if self.kind == "lmdb" and pairs else entries() if callable(entries) else entries
             new = Table(self.module, aside / self.path.name, self.kind, self.access, self.aliases)
             if source is not None or self.kind != "lmdb":
-                entries = entries() if callable(entries) else entries
-                text = render(entries, self.aliases) if source is None else source
+                text = render(whole, self.aliases) if source is None else source
                 _files.replace(new.path, text, _files.ids(self.path, *self.access[:2]), int(self.access[2], 8))
             if self.kind == "lmdb":
-                _lmdb.write(new.compiled, *(pairs or new.pairs(entries() if callable(entries) else entries)))
+                _lmdb.write(new.compiled, *(pairs or new.pairs(whole)))
             else:
-                new.compile(entries, directory)
+                new.compile(whole, directory)
             new.allow()
             with open(new.compiled, "rb") as written:
                 os.fsync(written.fileno())
@@ -199,15 +204,16 @@ class Table:
         finally:
             shutil.rmtree(aside)
 
-    def pairs(self, entries):
+    def pairs(self, entries: Entries) -> tuple[Iterable[tuple[bytes, bytes]], int, int]:
+        """Return what _lmdb.write takes; ValueError for a key that is too long."""
         for key in entries:
             if len(key) > _lmdb.MAX_KEY:
                 raise ValueError(f"the key {key.decode()[:80]}... is longer than the {_lmdb.MAX_KEY} octets that lmdb takes")
         octets = sum(len(key) + len(value) + 2 for key, value in entries.items())
         return ((key + b"\0", value + b"\0") for key, value in sorted(entries.items())), len(entries), octets
 
-    def compile(self, entries, shown):
-        """Have the text compiled, and look at what came of it."""
+    def compile(self, entries: Entries, shown: pathlib.Path) -> None:
+        """Have the text compiled, and look at what came of it; ValueError if that is not the entries. shown: the directory to name in errors."""
         with self._config() as config:
             rc, out, err = self._run(config, f"{self.kind}:{self.path}")
             printed = (err + out).decode("utf-8", "replace").replace(str(self.path.parent), str(shown)).strip()
@@ -219,7 +225,7 @@ class Table:
             keys = ", ".join(key.decode("utf-8", "replace") for key in (removed + changed + added)[:5])
             raise ValueError(f"{self.command} would store other entries than these, look at: {keys}")
 
-    def _dump(self, config, source):
+    def _dump(self, config: str, source: pathlib.Path) -> Entries | None:
         if self.kind == "cdb":
             return read_cdb(f"{source}{SUFFIX[self.kind]}")
         rc, out, err = self._run(config, "-s", f"{self.kind}:{source}")
@@ -230,15 +236,16 @@ class Table:
         except ValueError:
             return None
 
-    def _command(self):
+    def _command(self) -> str | None:
         return shutil.which(self.command, path="/usr/sbin:/usr/bin")
 
-    def _run(self, config, *words):
+    def _run(self, config: str, *words: str) -> tuple[int, bytes, bytes]:
         command = [self.command, "-c", config, *words]
-        return self.module.run_command(command, expand_user_and_vars=False, path_prefix="/usr/sbin", encoding=None)
+        rc, out, err = self.module.run_command(command, expand_user_and_vars=False, path_prefix="/usr/sbin", encoding=None)
+        return rc, out, err
 
     @contextlib.contextmanager
-    def _config(self):
+    def _config(self) -> Iterator[str]:
         """A configuration directory of its own: tables come before the first main.cf, without which the commands do not run."""
         with tempfile.TemporaryDirectory(prefix="postfix.", dir=self.module.tmpdir) as config:
             main_cf = pathlib.Path(config, "main.cf")

@@ -97,9 +97,11 @@ domains:
       type: str
 """
 
+import contextlib
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _dkim, _files, _records
+from ansible_collections.antispam.gateway.plugins.module_utils import _dkim, _files, _leftovers, _records
 
 
 def main():
@@ -125,10 +127,15 @@ def main():
         for domains in groups:
             directory = options["directory"] if options["shared"] else f"{options['directory']}/{domains[0]}"
             keyrings.append(_dkim.Keyring(module.run_command, directory, domains, options["algorithm"]))
-        # Every file is looked at before the first one is changed.
-        publics = [keyring.public(options["selector"]) for keyring in keyrings]
-        for keyring, public in zip(keyrings, publics):
-            bring_up_to_date(module, keyring, public, ids, result)
+        # Nobody may make a key between the look at what is there and the change.
+        with contextlib.nullcontext() if module.check_mode else _files.alone():
+            if not module.check_mode:
+                for directory in {directory for keyring in keyrings for directory in keyring.directories()}:
+                    _leftovers.remove(directory)
+            # Every file is looked at before the first one is changed.
+            publics = [keyring.public(options["selector"]) for keyring in keyrings]
+            for keyring, public in zip(keyrings, publics):
+                bring_up_to_date(module, keyring, public, ids, result)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"{options['directory']}: {error}")
     module.exit_json(**result)

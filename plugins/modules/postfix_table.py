@@ -90,9 +90,12 @@ after:
   type: int
 """
 
+import contextlib
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _files, _tables
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _leftovers, _tables
 
 
 def text(entries):
@@ -121,6 +124,20 @@ def main():
     path = options["path"]
     if entries is None:
         module.fail_json(msg=f"{path}: neither entries nor secret_entries has a value; an empty table is {{}}; nothing was changed")
+    try:
+        # Nobody may change the table between the look at it and the change.
+        with contextlib.nullcontext() if module.check_mode else _files.alone():
+            if not module.check_mode:
+                _leftovers.remove(os.path.dirname(path))
+            result = run(module, entries, secret)
+    except OSError as error:
+        module.fail_json(msg=f"{path}: cannot write the table, the old one stays in use: {error}")
+    module.exit_json(**result)
+
+
+def run(module, entries, secret):
+    """Bring the table up to date; return the result."""
+    options, path = module.params, module.params["path"]
     access = (options["owner"], options["group"], options["mode"])
     table = _tables.Table(module, path, options["type"], access, options["aliases"])
     try:
@@ -149,11 +166,10 @@ def main():
             try:
                 if table.missing():
                     raise ValueError(table.missing())
-                with _files.alone():
-                    table.write(entries, source.after)
-            except (OSError, ValueError) as error:
+                table.write(entries, source.after)
+            except ValueError as error:
                 module.fail_json(msg=f"{path}: cannot write the table, the old one stays in use: {error}")
-    module.exit_json(**result)
+    return result
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ description:
   - A table of type lmdb is changed in one transaction while Postfix uses it. Every lookup is answered from the old addresses or from the new ones,
     and the new ones are live at once, without a reload. A table of another type is written as a new file and renamed into place.
   - The table itself is looked at in every run, so one that was changed by hand, lost or replaced is noticed and repaired.
-  - Only what differs is sent. The controller remembers the last content under C(ANSIBLE_HOME), readable for its user alone; without
-    that memory the first run sends everything.
+  - Only what differs is sent. The controller caches the last content under C(ANSIBLE_HOME), readable for its user alone; without
+    that cache the first run sends everything.
   - Where a source cannot be read to its end, or too many addresses would go, nothing is changed.
   - The table has no text file beside it. C(postmap -s lmdb:/etc/postfix/relay_recipients) prints it. Never run C(postmap -i) or C(postmap -d)
     on a table of type lmdb while something else writes it, they take no lock.
@@ -41,6 +41,11 @@ options:
     type: list
     elements: str
     required: true
+  recipients:
+    description: Recipients beside those of O(sources). V(@example.com) accepts every address of a domain.
+    type: list
+    elements: str
+    default: []
   on_invalid:
     description:
       - What becomes of an address that is not valid or not in O(domains). V(fail) changes nothing and names each with its line;
@@ -149,7 +154,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _exact, _files, _lmdb, _source_options, _tables
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset, _files, _leftovers, _lmdb, _source_options, _tables
 
 
 class Recipients:
@@ -159,7 +164,7 @@ class Recipients:
         options = module.params
         self.module, self.options = module, options
         self.table = _tables.Table(module, options["path"], options["type"], self._access())
-        self.memory = _files.STATE_DIRECTORY / (options["path"].strip("/").replace("/", "-") + ".table")
+        self.record = _files.STATE_DIRECTORY / (options["path"].strip("/").replace("/", "-") + ".table")
         self.known = self._known()
 
     def _access(self):
@@ -175,24 +180,24 @@ class Recipients:
     def _known(self):
         """What the table holds, if nobody has touched it since: a digest, and the number of addresses of each domain."""
         try:
-            memory = json.loads(self.memory.read_bytes())
-            told = memory["type"], memory["facts"], memory["digest"], memory["counts"]
+            record = json.loads(self.record.read_bytes())
+            told = record["type"], record["facts"], record["digest"], record["counts"]
         except (OSError, ValueError, LookupError, TypeError):
             return None
         facts = self.table.facts()
-        return memory if facts is not None and told[:2] == (self.table.kind, facts) else None
+        return record if facts is not None and told[:2] == (self.table.kind, facts) else None
 
     @property
     def digest(self):
         return self.known["digest"] if self.known else None
 
     def remember(self, digest, counts):
-        memory = {"type": self.table.kind, "facts": self.table.facts(), "digest": digest, "counts": counts}
+        record = {"type": self.table.kind, "facts": self.table.facts(), "digest": digest, "counts": counts}
         try:
-            _files.replace(self.memory, json.dumps(memory).encode(), (0, 0), 0o600)
+            _files.replace(self.record, json.dumps(record).encode(), (0, 0), 0o600)
         except OSError as error:
             # The table is right; the next run asks for the whole.
-            self.module.warn(f"cannot write {self.memory}: {error}")
+            self.module.warn(f"cannot write {self.record}: {error}")
 
     def entries(self):
         """Return the entries that are in the table, of this type or of the one that it was of before."""
@@ -234,21 +239,21 @@ class Plan:
 def plan(recipients):
     """Return the Plan for what was sent, or None if more has to be sent."""
     options = recipients.options
-    sent = None if options["prepared"]["content"] is None else _exact.Content(_exact.unpack(options["prepared"]["content"]))
+    sent = None if options["prepared"]["content"] is None else _changeset.Content(_changeset.unpack(options["prepared"]["content"]))
     if options["state"] != "exact":
         return by_difference(recipients, sent.entries())
     if recipients.digest == options["prepared"]["wanted"]:
-        return Plan(_exact.Change(), recipients.known["counts"])
+        return Plan(_changeset.Change(), recipients.known["counts"])
     if options["prepared"]["change"] and recipients.digest == options["prepared"]["base"]:
-        change = _exact.Change.parse(_exact.unpack(options["prepared"]["change"]))
+        change = _changeset.Change.parse(_changeset.unpack(options["prepared"]["change"]))
         if recipients.fits(change):
             return Plan(change, recipients.known["counts"])
     if sent is None:
         return None
     before = recipients.entries()
     if not before:
-        return Plan(_exact.Change.everything(sent, sent.counts(options["domains"])), {}, sent)
-    return Plan(_exact.Change.between(before, sent.entries()), _exact.count_domains(list(before)), sent)
+        return Plan(_changeset.Change.everything(sent, sent.counts(options["domains"])), {}, sent)
+    return Plan(_changeset.Change.between(before, sent.entries()), _changeset.count_domains(list(before)), sent)
 
 
 def by_difference(recipients, given):
@@ -259,9 +264,9 @@ def by_difference(recipients, given):
         there = recipients.entries_to_keep()
         total = len(there)
     if recipients.options["state"] == "absent":
-        change = _exact.Change(removed=[key for key in given if key in there])
+        change = _changeset.Change(removed=[key for key in given if key in there])
     else:
-        change = _exact.Change(
+        change = _changeset.Change(
             added=[(key, value) for key, value in given.items() if key not in there],
             changed=[(key, value) for key, value in given.items() if there.get(key, value) != value],
         )
@@ -294,10 +299,11 @@ def run(module, recipients):
         return None
     change, counts = found.change, found.counts
     if options["state"] == "exact" and not options["allow_removals"]:
-        problems = _exact.too_many(change, counts, options["domains"], options["max_removed_percent"], options["max_removed_few"])
+        problems = _changeset.too_many(change, counts, options["domains"], options["max_removed_percent"], options["max_removed_few"])
         if problems:
             module.fail_json(
-                msg=f"{options['path']}: nothing was changed, {'; '.join(problems)}. Look at the sources; if they are right, set allow_removals for one run.",
+                msg=f"{options['path']}: nothing was changed, {'; '.join(problems)}. Look at the sources; "
+                f"if they are right, set {_source_options.called(options, 'allow_removals')}: true for one run.",
                 problems=problems,
             )
     stale = recipients.text_beside()
@@ -323,7 +329,7 @@ def run(module, recipients):
         "removed": len(change.removed),
         "changed_values": len(change.changed),
         "unchanged": found.total - len(change.removed) - len(change.changed),
-        "summary": _exact.summary(change, found.total),
+        "summary": _changeset.summary(change, found.total),
         "diff": change.diff(options["path"]),
     }
 
@@ -332,6 +338,7 @@ ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/postfix/relay_recipients"},
     "type": {"type": "str", "choices": ["lmdb", "hash", "btree", "cdb"], "default": "lmdb"},
     "domains": {"type": "list", "elements": "str", "required": True},
+    "recipients": {"type": "list", "elements": "str", "default": []},
     **_source_options.FED,
     "owner": {"type": "str"},
     "group": {"type": "str"},
@@ -348,6 +355,9 @@ def main():
     options = module.params
     try:
         with contextlib.nullcontext() if module.check_mode else _files.alone():
+            if not module.check_mode:
+                _leftovers.remove(os.path.dirname(options["path"]))
+                _leftovers.remove(_files.STATE_DIRECTORY)
             recipients = Recipients(module)
             result = run(module, recipients)
     except _lmdb.Conflict as conflict:

@@ -128,11 +128,12 @@ timings:
 
 import contextlib
 import hashlib
+import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _exact, _files, _services, _source_options
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _leftovers, _services, _source_options
 
 HEADER = b"# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 
@@ -156,7 +157,7 @@ def render(entries):
 
 
 def wanted_entries(options, before):
-    given = _exact.Content(_exact.unpack(options["prepared"]["content"])).entries()
+    given = _changeset.Content(_changeset.unpack(options["prepared"]["content"])).entries()
     if options["state"] == "present":
         return {**before, **given}
     if options["state"] == "absent":
@@ -205,13 +206,14 @@ def run(module):
         return None
     else:
         after = wanted_entries(options, before)
-    change = _exact.Change.between(before, after)
+    change = _changeset.Change.between(before, after)
     removed = len(change.removed)
     if options["state"] == "exact" and not options["allow_removals"] and removed > options["max_removed_few"]:
         if 100 * removed > options["max_removed_percent"] * len(before):
             module.fail_json(
                 msg=f"{path}: nothing was changed, {removed} of {len(before)} scores would go ({100 * removed / len(before):.1f} %,"
-                f" at most {options['max_removed_percent']:g} % may). Look at the sources; if they are right, set allow_removals for one run."
+                f" at most {options['max_removed_percent']:g} % may). Look at the sources;"
+                f" if they are right, set {_source_options.called(options, 'allow_removals')}: true for one run."
             )
     file = _files.File(path, there.before if not change and before and there.before.startswith(HEADER) else render(after))
     pending = given.partition(" ")[2] != held and not amavis.stopped
@@ -245,6 +247,9 @@ def main():
     path = module.params["path"]
     try:
         with contextlib.nullcontext() if module.check_mode else _files.alone():
+            if not module.check_mode:
+                _leftovers.remove(os.path.dirname(path))
+                _leftovers.remove(_files.STATE_DIRECTORY)
             result = run(module)
     except _services.Failure as failure:
         module.fail_json(msg=f"{path}: {failure}")

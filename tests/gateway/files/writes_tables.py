@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _exact
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
 
 DOMAIN = b"@example.com"
 ALWAYS = [b"always%d%s" % (number, DOMAIN) for number in range(3)]
@@ -40,7 +40,7 @@ class Writer:
 
 
 def packed(entries):
-    return _exact.pack(b"\n".join(sorted(entries)))
+    return _changeset.pack(b"\n".join(sorted(entries)))
 
 
 def main(path, kind, rounds, seed):
@@ -53,7 +53,7 @@ def main(path, kind, rounds, seed):
         wanted = set(known)
         wanted ^= set(chance.sample(everybody, chance.choice([1, 5, 50, 900]))) | set(chance.sample(SOMETIMES, 1))
         before, after = [dict.fromkeys(entries, b"OK") for entries in (known, wanted)]
-        change = _exact.pack(_exact.Change.between(before, after).text())
+        change = _changeset.pack(_changeset.Change.between(before, after).text())
         by_change = {"wanted": f"state {number}", "base": name, "change": change}
         whole = {"wanted": f"state {number}", "content": packed(wanted)}
         process = writer.start(**chance.choice([by_change, whole]))

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -18,8 +19,10 @@ import threading
 import time
 
 import pytest
+import yaml
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _lmdb
+from ansible_collections.antispam.gateway.plugins.modules import relay_recipients, sender_scores
 
 TREE = pathlib.Path(__file__).resolve().parents[4]
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -102,14 +105,14 @@ def test_a_bad_address_is_named_with_its_file_and_line_and_nothing_changes(contr
     controller.play("relay_recipients", recipients())
     (controller.root / "users.txt").write_text("a@example.com\nb@example.com\nno address\n")
     assert controller.play("relay_recipients", recipients()) != 0
-    assert "users.txt line 3: 'no address' is not an address" in controller.log
+    assert "sources[0] (users.txt) line 3: 'no address' is not an address" in controller.log
     assert "nothing was changed" in controller.log
     assert "Traceback" not in controller.log
     assert controller.stored() == ["a@example.com", "b@example.com"]
     assert controller.play("relay_recipients", recipients(on_invalid="skip"), "-v") == 0
     assert '"left_out": 1' in controller.log
     assert controller.recap()["skipped"] == 0
-    assert "1 addresses of the sources were left out" in controller.log
+    assert "1 recipient left out: sources[0] (users.txt) line 3" in controller.log
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,79 @@ def test_a_mistake_in_the_task_is_one_clear_error(controller, arguments, words):
     assert words in controller.log
     assert "Traceback" not in controller.log
     assert controller.stored() is None
+
+
+OWN = {name: name for name in ("domains", "recipients", "sources", "on_invalid", "allow_removals", "scores")}
+VARIABLES = {
+    "domains": "gateway_domains",
+    "recipients": "gateway_recipients",
+    "sources": "gateway_recipient_sources",
+    "on_invalid": "gateway_recipients_on_invalid",
+    "allow_removals": "gateway_recipients_allow_removals",
+    "scores": "gateway_sender_scores",
+}
+CALLED = {
+    "an address of the list": ({"recipients": ["a@example.com", "no address"]}, "{recipients} entry 2: 'no address' is not an address"),
+    "an address of a source": (
+        {"sources": [{"path": "users.txt"}, {"addresses": ["x"], "name": "the heads"}]},
+        "{sources}[1] (the heads) entry 1: 'x' is not an address",
+    ),
+    "a source that is not there": ({"sources": [{"path": "users.txt"}, {"path": "none"}]}, "{sources}[1] (none): cannot read"),
+    "an option that is unknown": ({"sources": [{"path": "users.txt"}, {"path": "users.txt", "colour": "red"}]}, "{sources}[1]: colour"),
+    "options that contradict each other": ({"sources": [{"path": "users.txt", "column": "mail"}]}, "{sources}[0] (users.txt): column is an option of csv files"),
+    "a domain of a source": ({"sources": [{"path": "users.txt", "domains": ["example.net"]}]}, "{sources}[0] (users.txt): domains names example.net, which is not in {domains}"),
+    "what is no domain": ({"domains": ["a b"]}, "{domains}: 'a b' is not a domain name"),
+    "nothing at all": ({"sources": []}, "{recipients} and {sources} are empty"),
+    "the way out": ({"recipients": ["x"]}, "1 recipient cannot be taken ({on_invalid}: skip leaves out what cannot be taken)"),
+    "too many removals": ({"recipients": ["z@example.com"]}, "set {allow_removals}: true for one run"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variables", [{}, VARIABLES], ids=["module", "role"])
+@pytest.mark.parametrize("what", CALLED)
+def test_an_error_calls_options_what_their_writer_calls_them(controller, what, variables):
+    arguments, words = CALLED[what]
+    if what == "too many removals":
+        assert controller.play("relay_recipients", recipients()) == 0
+        arguments = {**arguments, "sources": [], "max_removed_few": 0}
+    assert controller.play("relay_recipients", recipients(**{**arguments, "variables": variables})) != 0
+    message = re.search(r"\[ERROR\]: (.*?)(?=\nOrigin|\Z)|\"msg\": (.*)", controller.log, re.DOTALL)[0]
+    assert words.format(**{**OWN, **variables}) in message.replace("\\n", "\n"), controller.log
+    assert "nothing was changed" in message
+    if variables:
+        # No bare name of an option that has another one there.
+        assert not re.search(r"(?<![\w.])(on_invalid|allow_removals|sources\[)", message.partition("Task failed: ")[2] or message), message
+
+
+def test_sender_scores_are_named_as_well_and_no_way_out_that_is_none(controller):
+    arguments = {"path": "{{ table }}", "scores": {"example.org": "many"}}
+    assert controller.play("sender_scores", arguments) != 0
+    assert "1 sender score cannot be taken (on_invalid: skip leaves out what cannot be taken)" in controller.log
+    assert "scores['example.org']: 'many' is not a score" in controller.log
+    assert controller.play("sender_scores", {**arguments, "variables": {"scores": "gateway_sender_scores"}}) != 0
+    assert "1 sender score cannot be taken:" in controller.log
+    assert "gateway_sender_scores['example.org']: 'many' is not a score" in controller.log
+
+
+def test_each_mistake_is_told_once_and_all_are_counted(controller):
+    (controller.root / "users.txt").write_text("".join(f"mistake{number}\n" for number in range(1860)))
+    assert controller.play("relay_recipients", recipients()) != 0
+    message = controller.log.partition("fatal: ")[0] or controller.log
+    assert "1,860 recipients cannot be taken" in message
+    assert "and 1,840 more" in message
+    assert [message.count(f"'mistake{number}'") for number in (0, 19, 20)] == [1, 1, 0], message
+    assert controller.play("relay_recipients", recipients({"path": "users.txt"}, {"addresses": ["a@example.com"]}, on_invalid="skip")) == 0
+    assert "1,860 recipients left out: " in controller.log
+    assert "and 1,857 more" in controller.log
+
+
+@pytest.mark.parametrize(("tasks", "module"), [("roles/postfix/tasks/recipients.yml", relay_recipients), ("roles/amavis/tasks/scores.yml", sender_scores)])
+def test_the_roles_say_what_their_variables_are_called(tasks, module):
+    [task] = yaml.safe_load((TREE / tasks).read_text())
+    [options] = [value for key, value in task.items() if key.startswith("antispam.gateway.")]
+    taken = {option: value.strip("{} ") for option, value in options.items() if re.fullmatch(r"{{ gateway_\w+ }}", str(value))}
+    assert taken.items() <= options["variables"].items()
+    assert options["variables"].keys() <= options.keys() & module.ARGUMENTS.keys()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -184,5 +260,5 @@ def test_a_task_whose_time_is_over_does_not_wait_for_its_source(controller, sile
     assert time.monotonic() - started < 60
     assert "timed out" in controller.log.lower(), controller.log
     assert controller.stored() is None
-    # Nobody holds the memory any more.
+    # Nobody holds the cache any more.
     assert controller.play("relay_recipients", recipients()) == 0, controller.log

@@ -313,3 +313,12 @@ def test_a_writer_waits_for_a_reader_and_a_reader_does_not_wait_for_a_long_write
     _lmdb.change(table, [], Slow(), [])
     assert seen == [b"4\n"]
     assert len(_lmdb.read(table)) == 3
+
+
+def test_a_new_table_is_for_its_owner_alone(tmp_path):
+    before = os.umask(0)
+    try:
+        _lmdb.write(tmp_path / "table.lmdb", [(b"a\0", b"secret\0")], 1, 10)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "table.lmdb").stat().st_mode) == 0o600

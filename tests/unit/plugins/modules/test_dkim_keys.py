@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import grp
+import itertools
 import json
 import os
 import pathlib
 import pwd
+import shutil
 import stat
 import subprocess
 
@@ -78,6 +80,7 @@ def dkim(tmp_path, zone, monkeypatch):
         return ids(path, USER, group)
 
     monkeypatch.setattr(_files, "ids", own_ids)
+    monkeypatch.setattr(_files, "STATE_DIRECTORY", tmp_path / "state")
     return Keys(tmp_path, zone)
 
 
@@ -505,3 +508,30 @@ def test_the_role_gives_the_module_what_it_knows():
         given = task["antispam.gateway.dkim_keys"]
         assert set(given) <= set(documented)
         assert {name for name, option in documented.items() if option.get("required")} <= set(given)
+
+
+# ---- runs that are killed, and runs at the same time -------------------------------------------------------------
+
+
+def test_whatever_a_run_is_killed_at_the_next_one_has_all_keys_and_nothing_else(dkim, run, killed):
+    for line in itertools.count(1):
+        ended = not killed(lambda: run(COM), line)
+        result = run(COM)
+        assert "failed" not in result, result
+        assert dkim.names() == ["example.com/mx1.pem"], line
+        assert {stat.S_IMODE(path.stat().st_mode) for path in (dkim.directory, dkim.directory / COM)} == {0o750}
+        if ended:
+            break
+        shutil.rmtree(dkim.directory)
+    assert line > 50
+
+
+def test_a_key_is_never_where_others_can_open_it(dkim, run, exposed):
+    dkim.algorithm = "rsa"
+    assert not exposed(lambda: run(COM), dkim.directory.parent, b"PRIVATE KEY", others=0o007)
+
+
+def test_one_of_two_runs_at_once_makes_the_key(dkim, run, at_once):
+    results = at_once(lambda: run(COM))
+    assert sorted(result["changed"] for result in results) == [False, True]
+    assert results[0]["domains"] == results[1]["domains"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import grp
+import itertools
 import json
 import os
 import pathlib
@@ -600,3 +601,48 @@ def test_an_interrupted_run_leaves_nothing_behind_the_next_one(postfix, kind, ta
     interrupted(table, NEW, ".compiled")
     run(entries={"example.com": "OK"})
     assert sorted(table.tree()) == ["transport", table.compiled.name]
+
+
+def test_whatever_a_run_is_killed_at_the_next_one_leaves_nothing_of_it(postfix, run, killed):
+    postfix.kind = "lmdb"
+    secrets = {"entries": OMIT, "mode": "0600"}
+    for line in itertools.count(1):
+        run(**secrets, secret_entries=SECRETS)
+        if not killed(lambda: run(**secrets, secret_entries=OTHER_SECRETS), line):
+            break
+        # As it stands now: a run that has nothing to change tidies up as well.
+        result = run(**secrets, secret_entries=postfix.stored())
+        assert "failed" not in result, result
+        assert sorted(postfix.tree()) == ["transport", "transport.lmdb"], line
+    assert line > 50
+
+
+def test_a_run_tidies_up_after_one_for_another_table_that_is_gone(postfix, kind, table, run):
+    """Nobody else may come by: the password of a smarthost that is no longer used."""
+    (table.etc / ".smarthost_password.antispam-abc").mkdir()
+    (table.etc / ".smarthost_password.antispam-abc" / "smarthost_password").write_text("hunter2")
+    (table.etc / ".main.cf.antispam-abc").write_text("")
+    (table.etc / ".antispam-abc").write_text("somebody else's")
+    assert not run()["changed"]
+    assert sorted(table.tree()) == [".antispam-abc", "transport", table.compiled.name]
+
+
+def test_check_mode_leaves_what_is_there(postfix, table, run):
+    (table.etc / ".transport.antispam-abc").write_text("")
+    run(check_mode=True)
+    assert (table.etc / ".transport.antispam-abc").exists()
+
+
+def test_secrets_are_never_where_others_can_open_them(postfix, kind, run, exposed):
+    secrets = {"entries": OMIT, "mode": "0600"}
+    run(**secrets, secret_entries=SECRETS)
+    for wanted, mode in ((OTHER_SECRETS, "0600"), (SECRETS, "0600"), (SECRETS, "0600")):
+        text = next(iter(wanted.values())).encode()
+        assert not exposed(lambda: run(entries=OMIT, secret_entries=wanted, mode=mode), postfix.etc, text)
+    # What looks can see.
+    assert exposed(lambda: run(entries=OMIT, secret_entries=SECRETS, mode="0644"), postfix.etc, text)
+
+
+def test_one_of_two_runs_at_once_makes_the_change(postfix, kind, table, run, at_once):
+    assert sorted(result["changed"] for result in at_once(lambda: run(entries=NEW))) == [False, True]
+    assert table.stored() == NEW

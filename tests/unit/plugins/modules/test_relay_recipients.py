@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -22,7 +23,7 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _exact, _files, _lmdb, _tables
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _lmdb, _tables
 from ansible_collections.antispam.gateway.plugins.modules import relay_recipients
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -124,7 +125,7 @@ def digest(entries):
 
 
 def text(entries):
-    return b"\n".join(_exact.line(*entry) for entry in sorted(entries.items()))
+    return b"\n".join(_changeset.line(*entry) for entry in sorted(entries.items()))
 
 
 @pytest.fixture
@@ -161,16 +162,16 @@ def run(call):
         wanted = dictionary(wanted)
         run_module.calls = 1
         if arguments.get("state", "exact") != "exact":
-            return call(check_mode, prepared={"content": _exact.pack(text(wanted))}, **arguments)
+            return call(check_mode, prepared={"content": _changeset.pack(text(wanted))}, **arguments)
         sent = {"wanted": digest(wanted)}
         change = {}
         if base is not None:
             base = dictionary(base)
-            change = {"base": digest(base), "change": _exact.pack(_exact.Change.between(base, wanted).text())}
+            change = {"base": digest(base), "change": _changeset.pack(_changeset.Change.between(base, wanted).text())}
         result = call(check_mode, prepared={**sent, **change}, **arguments)
         if result.get("send_more"):
             run_module.calls = 2
-            result = call(check_mode, prepared={**sent, "content": _exact.pack(text(wanted))}, **arguments)
+            result = call(check_mode, prepared={**sent, "content": _changeset.pack(text(wanted))}, **arguments)
         return result
 
     return run_module
@@ -246,7 +247,7 @@ def test_a_change_that_does_not_fit_the_table_asks_for_the_whole(table, kind, ca
     """In check mode as well: it would promise what the run does not do."""
     run(MANY)
     before = table.tree()
-    result = call(check_mode, prepared={"wanted": "another", "base": digest(dictionary(MANY)), "change": _exact.pack(lines)})
+    result = call(check_mode, prepared={"wanted": "another", "base": digest(dictionary(MANY)), "change": _changeset.pack(lines)})
     assert result["send_more"]
     assert (result["changed"], result["digest"]) == (False, digest(dictionary(MANY)))
     assert table.stored() == dictionary(MANY)
@@ -282,9 +283,9 @@ DRIFT = {
     "lost": (lambda gateway: gateway.compiled.unlink(), (0, 202, 0, 0, 202)),
     "emptied": (lambda gateway: gateway.compiled.write_bytes(b""), (0, 202, 0, 0, 202)),
     "garbage": (lambda gateway: gateway.compiled.write_bytes(b"garbage" * 5000), (0, 202, 0, 0, 202)),
-    "memory lost": (lambda gateway: next(gateway.state.glob("*.table")).unlink(), (202, 0, 0, 0, 202)),
-    "memory broken": (lambda gateway: next(gateway.state.glob("*.table")).write_text("{"), (202, 0, 0, 0, 202)),
-    "memory of another kind": (lambda gateway: next(gateway.state.glob("*.table")).write_text("[1]"), (202, 0, 0, 0, 202)),
+    "record lost": (lambda gateway: next(gateway.state.glob("*.table")).unlink(), (202, 0, 0, 0, 202)),
+    "record broken": (lambda gateway: next(gateway.state.glob("*.table")).write_text("{"), (202, 0, 0, 0, 202)),
+    "record of another kind": (lambda gateway: next(gateway.state.glob("*.table")).write_text("[1]"), (202, 0, 0, 0, 202)),
     "mode changed by hand": (lambda gateway: gateway.compiled.chmod(0o640), (202, 0, 0, 0, 202)),
 }
 
@@ -453,7 +454,7 @@ def test_the_guards_know_a_domain_however_it_is_written(table, run):
 
 def test_the_difference_that_is_shown_is_bounded(gateway, run):
     result = run([f"user{number:05}@example.com" for number in range(5000)])
-    assert len(result["diff"]["after"].splitlines()) == 2 * _exact.SHOWN + 1
+    assert len(result["diff"]["after"].splitlines()) == 2 * _changeset.SHOWN + 1
     assert "4980 more" in result["diff"]["after"]
     assert "user00000@example.com" in result["diff"]["after"]
     assert "user04999@example.com" in result["diff"]["after"]
@@ -516,7 +517,7 @@ def test_a_full_disk_is_one_clear_error_and_the_old_table(table, run, full_disk,
     assert table.stored() == dictionary(wanted)
 
 
-def test_a_memory_that_cannot_be_written_is_no_failure_of_the_table(table, run, monkeypatch):
+def test_a_record_that_cannot_be_written_is_no_failure_of_the_table(table, run, monkeypatch):
     """The error would say that the old table is in use."""
     replace = _files.replace
 
@@ -537,7 +538,7 @@ def test_a_memory_that_cannot_be_written_is_no_failure_of_the_table(table, run, 
 
 
 @pytest.mark.parametrize("wanted", [[*MANY, "new@example.com"], [*MANY[:-1], *(f"x{number}@example.com" for number in range(500))]], ids=["in place", "anew"])
-@pytest.mark.parametrize("at", ["memory", "table"])
+@pytest.mark.parametrize("at", ["record", "table"])
 def test_the_next_run_completes_an_interrupted_one(kind, table, run, monkeypatch, wanted, at):
     class Killed(BaseException):
         pass
@@ -546,7 +547,7 @@ def test_the_next_run_completes_an_interrupted_one(kind, table, run, monkeypatch
         raise Killed
 
     with monkeypatch.context() as patch:
-        if at == "memory":
+        if at == "record":
             patch.setattr(relay_recipients.Recipients, "remember", die)
         else:
             patch.setattr(_files, "sync_directory", die)
@@ -576,6 +577,27 @@ def test_a_table_that_somebody_else_writes_meanwhile_is_an_error_and_no_silence(
         assert result.get("failed") or counts(result)
         monkeypatch.setattr(_lmdb, "_change", change)
         _lmdb.change(table.compiled, [], [b"new@example.com"], [])
+
+
+def test_whatever_a_run_is_killed_at_the_next_one_leaves_nothing_of_it(table, call, run, killed):
+    wanted = [*MANY, *(f"x{number}@example.com" for number in range(100))]
+    sent = {"wanted": digest(dictionary(wanted)), "content": _changeset.pack(text(dictionary(wanted)))}
+    for line in itertools.count(1):
+        if not killed(lambda: call(prepared=sent), line):
+            break
+        # Nothing may be left to do by now.
+        counts(run(sorted(key.decode() for key in table.stored())))
+        assert [path.name for path in table.etc.iterdir()] == [table.compiled.name], line
+        assert sorted(path.suffix for path in table.state.iterdir()) == ["", ".table"], line
+        counts(run(MANY, allow_removals=True))
+    assert line > 50
+    assert table.stored() == dictionary(wanted)
+
+
+def test_one_of_two_runs_at_once_makes_the_change(table, kind, call, at_once):
+    content = _changeset.pack(text(dictionary(["new@example.com"])))
+    results = at_once(lambda: call(state="present", prepared={"content": content}))
+    assert sorted((result["changed"], result["before"]) for result in results) == [(False, 203), (True, 202)]
 
 
 # ---- check mode --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _exact, _files, _services
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _services
 from ansible_collections.antispam.gateway.plugins.modules import sender_scores
 
 SYSTEMCTL = """\
@@ -109,15 +109,15 @@ def run(call):
     """What the action plugin does: the digest, then everything if it is asked for."""
 
     def run_module(scores, check_mode=False, **arguments):
-        text = b"\n".join(_exact.line(*entry) for entry in sorted(dictionary(scores).items()))
+        text = b"\n".join(_changeset.line(*entry) for entry in sorted(dictionary(scores).items()))
         run_module.calls = 1
         if arguments.get("state", "exact") != "exact":
-            return call(check_mode, prepared={"content": _exact.pack(text)}, **arguments)
+            return call(check_mode, prepared={"content": _changeset.pack(text)}, **arguments)
         wanted = hashlib.sha256(text).hexdigest()
         result = call(check_mode, prepared={"wanted": wanted}, **arguments)
         if result.get("send_more"):
             run_module.calls = 2
-            result = call(check_mode, prepared={"wanted": wanted, "content": _exact.pack(text)}, **arguments)
+            result = call(check_mode, prepared={"wanted": wanted, "content": _changeset.pack(text)}, **arguments)
         return result
 
     return run_module
@@ -256,6 +256,12 @@ def test_a_file_that_cannot_be_written_is_one_clear_error(table, run, monkeypatc
         result = run({**SCORES, "@": 5})
     assert result["msg"] == f"{table.path}: cannot write the scores, the old ones stay in use: [Errno 28] No space left on device"
     assert (table.path.read_bytes(), table.told) == (before, [])
+
+
+def test_one_of_two_runs_at_once_makes_the_change(table, call, at_once):
+    content = _changeset.pack(b"new@example.org\t5")
+    results = at_once(lambda: call(state="present", prepared={"content": content}))
+    assert sorted((result["changed"], result["before"]) for result in results) == [(False, 64), (True, 63)]
 
 
 # ---- check mode --------------------------------------------------------------------------------------------------

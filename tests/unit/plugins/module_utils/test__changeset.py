@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _exact
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
 
 many = settings(max_examples=300)
 
@@ -18,7 +18,7 @@ entries = st.dictionaries(addresses, st.sampled_from([b"OK", b"OK", b"x", b"REJE
 
 
 def content(found):
-    return _exact.Content(b"\n".join(_exact.line(*entry) for entry in sorted(found.items())))
+    return _changeset.Content(b"\n".join(_changeset.line(*entry) for entry in sorted(found.items())))
 
 
 # ---- contents and changes ----------------------------------------------------------------------------------------
@@ -62,10 +62,10 @@ def test_a_content_has_pairs_where_they_are_cheap(found):
 @many
 @given(entries, entries)
 def test_a_change_leads_from_one_to_the_other_wherever_it_travels(before, after):
-    change = _exact.Change.between(before, after)
+    change = _changeset.Change.between(before, after)
     assert bool(change) == (before != after)
     assert change.applied(before) == after
-    travelled = _exact.Change.parse(_exact.unpack(_exact.pack(change.text())))
+    travelled = _changeset.Change.parse(_changeset.unpack(_changeset.pack(change.text())))
     assert travelled.applied(before) == after
     assert (travelled.added, travelled.removed, travelled.changed) == (change.added, change.removed, change.changed)
     assert not {key for key, _value in change.added} & before.keys()
@@ -75,34 +75,34 @@ def test_a_change_leads_from_one_to_the_other_wherever_it_travels(before, after)
 @many
 @given(entries)
 def test_everything_is_the_change_that_fills_an_empty_table(found):
-    change = _exact.Change.everything(content(found), content(found).counts([]))
+    change = _changeset.Change.everything(content(found), content(found).counts([]))
     assert change.applied({}) == found
-    assert change.by_domain() == _exact.Change.between({}, found).by_domain()
+    assert change.by_domain() == _changeset.Change.between({}, found).by_domain()
 
 
 def test_a_change_of_what_is_not_there_is_an_error():
     with pytest.raises(KeyError):
-        _exact.Change(removed=[b"a@x.example"]).applied({})
+        _changeset.Change(removed=[b"a@x.example"]).applied({})
 
 
 @many
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_what_is_packed_is_unpacked(text, part):
-    size = _exact._PART
+    size = _changeset._PART
     try:
-        _exact._PART = part
-        packed = _exact.pack(text)
+        _changeset._PART = part
+        packed = _changeset.pack(text)
     finally:
-        _exact._PART = size
+        _changeset._PART = size
     assert packed.isascii()
-    assert _exact.unpack(packed) == text
+    assert _changeset.unpack(packed) == text
 
 
 # ---- guards ------------------------------------------------------------------------------------------------------
 
 
 def removal(*names):
-    return _exact.Change(removed=[name.encode() for name in names])
+    return _changeset.Change(removed=[name.encode() for name in names])
 
 
 def users(number, name="x.example"):
@@ -110,7 +110,7 @@ def users(number, name="x.example"):
 
 
 def too_many(change, counts, domains=("x.example", "y.example"), percent=10, few=10):
-    return _exact.too_many(change, counts, domains, percent, few)
+    return _changeset.too_many(change, counts, domains, percent, few)
 
 
 @pytest.mark.parametrize(("number", "passes"), [(0, True), (1, True), (10, True), (100, True), (101, False), (999, False), (1000, False)])
@@ -141,7 +141,7 @@ def test_the_last_address_of_a_domain_does_not_go_unasked(number):
 
 
 def test_a_domain_whose_addresses_are_others_now_still_has_some():
-    change = _exact.Change(added=[(b"new@y.example", b"OK")], removed=[b"old@y.example"])
+    change = _changeset.Change(added=[(b"new@y.example", b"OK")], removed=[b"old@y.example"])
     assert too_many(change, {"x.example": 1000, "y.example": 1}) == []
 
 
@@ -153,7 +153,7 @@ def test_a_domain_that_is_no_longer_relayed_may_go_and_hides_nothing():
 
 
 def test_many_that_come_do_not_hide_those_that_go():
-    change = _exact.Change(added=[(name.encode(), b"OK") for name in users(5000, "y.example")], removed=[name.encode() for name in users(20)])
+    change = _changeset.Change(added=[(name.encode(), b"OK") for name in users(5000, "y.example")], removed=[name.encode() for name in users(20)])
     assert too_many(change, {"x.example": 100})
 
 
@@ -162,15 +162,15 @@ def test_many_that_come_do_not_hide_those_that_go():
 
 def test_a_summary_has_a_line_a_domain():
     before = {b"a@x.example": b"OK", b"b@x.example": b"OK", b"c@y.example": b"OK"}
-    change = _exact.Change.between(before, {b"b@x.example": b"OK", b"c@y.example": b"x", b"d@y.example": b"OK"})
-    assert _exact.summary(change, 3) == ["+0 -1 in x.example", "+1 -0 in y.example", "1 with another value"]
-    assert _exact.summary(_exact.Change(), 3) == ["nothing to change, 3 addresses"]
+    change = _changeset.Change.between(before, {b"b@x.example": b"OK", b"c@y.example": b"x", b"d@y.example": b"OK"})
+    assert _changeset.summary(change, 3) == ["+0 -1 in x.example", "+1 -0 in y.example", "1 with another value"]
+    assert _changeset.summary(_changeset.Change(), 3) == ["nothing to change, 3 addresses"]
 
 
 @pytest.mark.parametrize("number", [0, 1, 20, 21, 5000])
 def test_a_difference_shows_both_ends_and_how_many_are_between(number):
     names = [b"%05d@x.example" % index for index in range(number)]
-    for change, side in ((_exact.Change(removed=names), "before"), (_exact.Change(added=[(name, b"OK") for name in names]), "after")):
+    for change, side in ((_changeset.Change(removed=names), "before"), (_changeset.Change(added=[(name, b"OK") for name in names]), "after")):
         shown = change.diff("/table")
         lines = shown.pop(side).splitlines()
         assert set(shown.values()) == {"/table", ""}
@@ -181,6 +181,6 @@ def test_a_difference_shows_both_ends_and_how_many_are_between(number):
 
 
 def test_what_somebody_put_into_a_table_can_be_shown():
-    change = _exact.Change.between({b"caf\xe9@caf\xe9.example": b"\xe9"}, {})
+    change = _changeset.Change.between({b"caf\xe9@caf\xe9.example": b"\xe9"}, {})
     assert "caf" in change.diff("/table")["before"]
-    assert _exact.summary(change, 1) == ["+0 -1 in caf\ufffd.example"]
+    assert _changeset.summary(change, 1) == ["+0 -1 in caf\ufffd.example"]

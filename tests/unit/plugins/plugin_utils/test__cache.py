@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The memory with sources that are files, and with one on another host that counts how often it is asked."""
+"""The cache with sources that are files, and with one on another host that counts how often it is asked."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _exact
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical, _memory
-from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import Source, SourceError
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _cache, _content
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
 
 DOMAINS = ["example.com", "example.net"]
 
 
 class Export:
-    """A directory with exports, and the memory of them."""
+    """A directory with exports, and the cache of them."""
 
     def __init__(self, root, *options, on_invalid="fail"):
         self.root, self.options, self.on_invalid, self.runs = pathlib.Path(root), options or ({"path": "users.txt"},), on_invalid, 0
@@ -30,20 +30,20 @@ class Export:
     def write(self, text, name="users.txt"):
         (self.root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
-    def memory(self):
+    def cache(self):
         sources = [Source(options, self.root) for options in self.options]
-        return _memory.Memory(self.root / "home", sources, lambda readings: _canonical.content_of(readings, DOMAINS, self.on_invalid), [DOMAINS])
+        return _cache.Cache(self.root / "home", sources, lambda readings: _content.content_of(readings, DOMAINS, self.on_invalid), [DOMAINS])
 
     def prepare(self, text=None):
         if text is not None:
             self.write(text)
         self.runs += 1
-        return self.memory().prepare(f"run {self.runs}")
+        return self.cache().prepare(f"run {self.runs}")
 
     def reference(self):
         """What the sources say now, by looking at the whole."""
         sources = [Source(options, self.root) for options in self.options]
-        return _exact.Content(_canonical.content_of([(s, s.records(s.fetch())) for s in sources], DOMAINS, self.on_invalid).text()).entries()
+        return _changeset.Content(_content.content_of([(s, s.records(s.fetch())) for s in sources], DOMAINS, self.on_invalid).text()).entries()
 
     @property
     def directory(self):
@@ -57,14 +57,14 @@ def export(tmp_path):
 
 
 def content(prepared):
-    return _exact.Content(_exact.unpack(prepared.content())).entries()
+    return _changeset.Content(_changeset.unpack(prepared.content())).entries()
 
 
 def change(prepared):
     """(added, removed, changed) or None."""
     if prepared.change is None:
         return None
-    found = _exact.Change.parse(_exact.unpack(prepared.change))
+    found = _changeset.Change.parse(_changeset.unpack(prepared.change))
     return [key.decode() for key, _value in found.added], [key.decode() for key in found.removed], [key.decode() for key, _value in found.changed]
 
 
@@ -101,7 +101,7 @@ def test_lines_in_another_order_are_no_change(export):
     assert change(export.prepare("c@example.com\na@example.com\nb@example.com\n")) == ([], [], [])
 
 
-def test_other_settings_have_a_memory_of_their_own(export):
+def test_other_settings_have_a_cache_of_their_own(export):
     wanted = export.prepare(ABC).wanted
     export.options = ({"path": "users.txt", "value": "relay"},)
     other = export.prepare()
@@ -153,7 +153,7 @@ def test_a_csv_file_with_nothing_but_its_header_is_an_error(export):
 
 def test_a_bad_line_is_named_with_its_number_though_only_it_is_new(export):
     export.prepare(ABC)
-    with pytest.raises(_canonical.Refused) as raised:
+    with pytest.raises(_content.Refused) as raised:
         export.prepare(ABC + "d e@example.com\n")
     assert "users.txt line 4" in str(raised.value)
     assert change(export.prepare(ABC + "d@example.com\n")) == (["d@example.com"], [], [])
@@ -200,7 +200,7 @@ def test_an_address_that_two_sources_name_stays_while_one_of_them_does(export):
 def test_an_address_with_two_values_is_refused_though_only_one_of_them_is_new(export):
     export.options = ({"path": "users.txt", "with_values": True},)
     export.prepare("a@example.com one\nb@example.com one\n")
-    with pytest.raises(_canonical.Refused, match="line 3: a@example.com has the value one already, and two here"):
+    with pytest.raises(_content.Refused, match="line 3: a@example.com has the value one already, and two here"):
         export.prepare("a@example.com one\nb@example.com one\na@example.com two\n")
     assert change(export.prepare("a@example.com two\nb@example.com one\n")) == ([], [], ["a@example.com"])
 
@@ -229,14 +229,14 @@ def test_a_check_and_the_run_after_it_offer_the_same(export):
 
 
 def test_a_large_change_is_not_kept_and_the_whole_is_there(export, monkeypatch):
-    monkeypatch.setattr(_memory, "_WORTH_KEEPING", 500)
+    monkeypatch.setattr(_cache, "_WORTH_KEEPING", 500)
     export.prepare(ABC)
     prepared = export.prepare(ABC + "".join(f"{os.urandom(8).hex()}@example.com\n" for _number in range(100)))
     assert prepared.change is None
     assert len(content(prepared)) == 103
 
 
-# ---- what may happen to the memory -------------------------------------------------------------------------------
+# ---- what may happen to the cache -------------------------------------------------------------------------------
 
 BEFORE = ABC
 AFTER = "a@example.com\nc@example.com\nd@example.com\n"
@@ -256,9 +256,9 @@ def test_a_source_may_end_as_it_likes(export, text):
 @pytest.mark.parametrize("kept", [b"", b"\n", b"12", b"a\n1", b"x" * 100 + b"\n100", b"\n" * 40])
 def test_what_is_kept_is_read_as_it_was(export, kept):
     export.prepare(ABC)
-    memory = export.memory()
-    memory._store("raw-some", kept)
-    assert memory._load("raw-some") == memory._mapped("raw-some")[:] == kept
+    cache = export.cache()
+    cache._store("raw-some", kept)
+    assert cache._load("raw-some") == cache._mapped("raw-some")[:] == kept
 
 
 def spoil(how):
@@ -276,7 +276,7 @@ def spoil(how):
     "how", [spoil(pathlib.Path.unlink), spoil(lambda path: os.truncate(path, 0)), spoil(lambda path: os.truncate(path, 14))], ids=["lost", "emptied", "cut"]
 )
 @pytest.mark.parametrize("text", [BEFORE, AFTER, AFTER.replace("d@", "D@")], ids=["same", "by line", "whole"])
-def test_a_memory_that_is_lost_or_damaged_does_no_harm(export, how, pattern, text):
+def test_a_cache_that_is_lost_or_damaged_does_no_harm(export, how, pattern, text):
     # Only what is not as it stands in the table is kept as content.
     first = export.prepare(BEFORE.replace("a@", "A@") if pattern == "content" else BEFORE)
     how(export, pattern)
@@ -288,16 +288,16 @@ def test_a_memory_that_is_lost_or_damaged_does_no_harm(export, how, pattern, tex
 
 
 @pytest.mark.parametrize("text", ["null", "[]", "1", '{"wanted": "x"}', '"x"'])
-def test_a_memory_of_another_kind_is_none(export, text):
+def test_a_cache_of_another_kind_is_none(export, text):
     export.prepare(BEFORE)
     (export.directory / "meta").write_text(text)
     prepared = export.prepare(AFTER)
     assert (prepared.change, content(prepared)) == (None, export.reference())
 
 
-def test_another_version_has_another_memory(export, monkeypatch):
+def test_another_version_has_another_cache(export, monkeypatch):
     export.prepare(BEFORE)
-    monkeypatch.setattr(_memory, "_FORM", 99)
+    monkeypatch.setattr(_cache, "_FORM", 99)
     assert export.prepare(AFTER).change is None
 
 
@@ -338,14 +338,29 @@ def test_what_was_prepared_stays_what_it_was_when_another_run_comes_between(expo
         assert content(prepared) == expected
 
 
-def test_the_memory_is_for_its_user_alone_and_does_not_grow(export):
+def test_the_cache_is_for_its_user_alone_and_does_not_grow(export):
     for number in range(5):
         export.prepare(ABC + f"d{number}@example.com\n")
         export.prepare(ABC + f"D{number}@example.com\n")
     assert stat.S_IMODE(export.directory.stat().st_mode) == 0o700
     assert len(list(export.directory.iterdir())) <= 4
-    for path in export.directory.iterdir():
-        assert path.name == "lock" or stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert {stat.S_IMODE(path.stat().st_mode) for path in export.directory.iterdir()} == {0o600}
+
+
+def test_what_a_run_that_was_killed_left_goes_though_a_source_fails(export, monkeypatch):
+    export.prepare(ABC)
+    whole = set(export.directory.iterdir())
+    with monkeypatch.context() as patch:
+        # The end of a process undoes nothing.
+        patch.setattr(os, "rename", lambda *names: os._exit(0))
+        child = os.fork()
+        if not child:
+            export.prepare(ABC + "d@example.com\n")
+        os.waitpid(child, 0)
+    assert set(export.directory.iterdir()) > whole
+    with pytest.raises(SourceError):
+        export.prepare("")
+    assert set(export.directory.iterdir()) == whole
 
 
 # ---- sources on other hosts --------------------------------------------------------------------------------------
@@ -356,20 +371,20 @@ class Remote(Source):
 
     def __init__(self, directory):
         super().__init__({"path": "users.txt"}, directory)
-        self.remote = True
+        self.remote, self.directory = True, pathlib.Path(directory)
 
     def fetch(self):
-        with open(pathlib.Path(self._directory) / "asked", "a", encoding="ascii") as log:
+        with open(self.directory / "asked", "a", encoding="ascii") as log:
             log.write("x")
         return super().fetch()
 
 
-def remote_memory(root):
-    return _memory.Memory(root / "home", [Remote(root)], lambda readings: _canonical.content_of(readings, DOMAINS), [DOMAINS])
+def remote_cache(root):
+    return _cache.Cache(root / "home", [Remote(root)], lambda readings: _content.content_of(readings, DOMAINS), [DOMAINS])
 
 
 def worker(root, run, answers):
-    prepared = remote_memory(root).prepare(run)
+    prepared = remote_cache(root).prepare(run)
     answers.put((prepared.wanted, prepared.base, prepared.change, prepared.content()))
 
 
@@ -390,24 +405,24 @@ def test_a_source_elsewhere_is_asked_once_for_all_hosts_of_a_run(tmp_path):
 
 def test_the_hosts_of_a_run_get_the_same_though_the_source_moves_on(tmp_path):
     (tmp_path / "users.txt").write_text(BEFORE)
-    first = remote_memory(tmp_path).prepare("run 1")
+    first = remote_cache(tmp_path).prepare("run 1")
     (tmp_path / "users.txt").write_text(AFTER)
-    assert remote_memory(tmp_path).prepare("run 1").wanted == first.wanted
-    assert remote_memory(tmp_path).prepare("run 2").wanted != first.wanted
+    assert remote_cache(tmp_path).prepare("run 1").wanted == first.wanted
+    assert remote_cache(tmp_path).prepare("run 2").wanted != first.wanted
 
 
 def test_a_source_that_failed_is_asked_again(tmp_path):
     with pytest.raises(SourceError):
-        remote_memory(tmp_path).prepare("run 1")
+        remote_cache(tmp_path).prepare("run 1")
     (tmp_path / "users.txt").write_text(BEFORE)
-    assert content(remote_memory(tmp_path).prepare("run 1")) == keys("a@example.com", "b@example.com", "c@example.com")
+    assert content(remote_cache(tmp_path).prepare("run 1")) == keys("a@example.com", "b@example.com", "c@example.com")
 
 
 def test_no_secret_is_remembered(tmp_path):
     (tmp_path / "users.txt").write_text(BEFORE)
     source = Source({"url": "https://www.example.com/users.txt?token=geheim1", "username": "reader", "password": "geheim2"}, tmp_path)
     source.fetch = BEFORE.encode
-    _memory.Memory(tmp_path / "home", [source], lambda readings: _canonical.content_of(readings, DOMAINS), [DOMAINS]).prepare("run")
+    _cache.Cache(tmp_path / "home", [source], lambda readings: _content.content_of(readings, DOMAINS), [DOMAINS]).prepare("run")
     for path in (tmp_path / "home").rglob("*"):
         assert "geheim" not in str(path)
         assert path.is_dir() or b"geheim" not in path.read_bytes()
@@ -444,7 +459,7 @@ def test_whatever_is_edited_a_change_that_is_offered_makes_the_new_content_of_th
             export.write(more, "more.txt")
             try:
                 expected = export.reference()
-            except (SourceError, _canonical.Refused) as refused:
+            except (SourceError, _content.Refused) as refused:
                 with pytest.raises(type(refused)):
                     export.prepare()
                 continue
@@ -452,14 +467,14 @@ def test_whatever_is_edited_a_change_that_is_offered_makes_the_new_content_of_th
             assert content(prepared) == expected
             assert known.setdefault(prepared.wanted, expected) == expected
             if prepared.change is not None:
-                found = _exact.Change.parse(_exact.unpack(prepared.change))
+                found = _changeset.Change.parse(_changeset.unpack(prepared.change))
                 base = known[prepared.base]
                 assert not base.keys() & {key for key, _value in found.added}
                 assert found.applied(base) == expected
 
 
-def test_what_the_memory_writes_is_whole_or_absent(export, monkeypatch):
-    """A disk that is full leaves the memory as it was."""
+def test_what_the_cache_writes_is_whole_or_absent(export, monkeypatch):
+    """A disk that is full leaves the cache as it was."""
     first = export.prepare(BEFORE)
     before = {path.name: path.read_bytes() for path in export.directory.iterdir()}
     replace = os.fdopen

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _exact
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _canonical
-from ansible_collections.antispam.gateway.plugins.plugin_utils._sources import Records
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset
+from ansible_collections.antispam.gateway.plugins.module_utils._site import Site
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Records
 
 many = settings(max_examples=500)
 few = settings(max_examples=150)
@@ -40,7 +41,7 @@ def multiset(text):
 
 
 def assert_leads_from(before, after):
-    went, came = map(collections.Counter, _canonical.difference(before, after))
+    went, came = map(collections.Counter, _content.difference(before, after))
     old, new = multiset(before), multiset(after)
     assert not went - old
     assert not came - new
@@ -81,9 +82,9 @@ def test_the_difference_of_texts_that_are_long_the_same(text, at, gone, new):
 def test_the_difference_is_one_line_where_one_line_differs():
     lines = [b"user%d@example.com" % number for number in range(20000)]
     for changed in ([*lines[:9], *lines[10:]], [*lines[:9], b"new@example.com", *lines[9:]], lines[1:], lines[:-1], [*lines, b"new@example.com"]):
-        went, came = _canonical.difference(b"\n".join(lines) + b"\n", b"\n".join(changed) + b"\n")
+        went, came = _content.difference(b"\n".join(lines) + b"\n", b"\n".join(changed) + b"\n")
         assert (went, came) == (sorted(set(lines) - set(changed)), sorted(set(changed) - set(lines)))
-    assert _canonical.difference(b"\n".join(lines), b"\n".join(lines) + b"\n") == ([], [])
+    assert _content.difference(b"\n".join(lines), b"\n".join(lines) + b"\n") == ([], [])
 
 
 # ---- what is taken, and as what ----------------------------------------------------------------------------------
@@ -166,13 +167,13 @@ def slow_and_obvious(text, domains):
 @example(["a@ example.com", "a@\u00a0example.com"], [])
 def test_a_mixture_of_addresses_is_what_looking_at_each_makes_of_it(first, second):
     expected = [slow_and_obvious(text, DOMAINS) for text in (*first, *second)]
-    found = _canonical.content_of([reading(first), reading(second)], DOMAINS, "skip")
+    found = _content.content_of([reading(first), reading(second)], DOMAINS, "skip")
     assert found.keys == sorted({key for key in expected if key is not None})
     assert found.skipped == expected.count(None)
     assert found.plain == (None not in expected and expected == [*first, *second] and len(set(expected)) == len(expected))
     if found.skipped:
-        with pytest.raises(_canonical.Refused) as raised:
-            _canonical.content_of([reading(first), reading(second)], DOMAINS)
+        with pytest.raises(_content.Refused) as raised:
+            _content.content_of([reading(first), reading(second)], DOMAINS)
         assert raised.value.count == found.skipped
 
 
@@ -184,22 +185,22 @@ def test_a_mixture_of_addresses_is_what_looking_at_each_makes_of_it(first, secon
 @example([f"{'x' * 65}@example.com"])
 @example(["a@notexample.com"])
 def test_what_is_canonical_at_a_glance_is_so_one_by_one(keys):
-    if _canonical.are_canonical(keys, frozenset(DOMAINS)):
-        assert [_canonical.address(key, DOMAINS) for key in keys] == keys
+    if _content.are_canonical(keys, frozenset(DOMAINS)):
+        assert [_content.address(key, DOMAINS) for key in keys] == keys
         assert [slow_and_obvious(key, DOMAINS) for key in keys] == keys
 
 
 def test_what_is_canonical_is_seen_at_a_glance():
     """Or a million of them would be looked at one by one."""
-    assert _canonical.are_canonical([f"{'x' * 64}@example.com", "o'neil+a.b@example.net", "a#b@xn--bcher-kva.example"], frozenset(DOMAINS))
+    assert _content.are_canonical([f"{'x' * 64}@example.com", "o'neil+a.b@example.net", "a#b@xn--bcher-kva.example"], frozenset(DOMAINS))
 
 
 def test_no_address_is_longer_than_one_may_be():
     name = ".".join(["x" * 60] * 4)
     address = f"{'a' * 12}@{name}"
     assert len(address) > _addresses.MAX_ADDRESS
-    with pytest.raises(_canonical.Refused, match="longer than"):
-        _canonical.content_of([reading([address])], [name])
+    with pytest.raises(_content.Refused, match="longer than"):
+        _content.content_of([reading([address])], [name])
 
 
 BAD = [
@@ -215,11 +216,11 @@ BAD = [
 
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_address_is_refused_and_named_with_its_place(bad):
-    with pytest.raises(_canonical.Refused) as raised:
-        _canonical.content_of([reading(["a@example.com", bad, "b@example.com"])], DOMAINS)
+    with pytest.raises(_content.Refused) as raised:
+        _content.content_of([reading(["a@example.com", bad, "b@example.com"])], DOMAINS)
     assert raised.value.count == 1
     assert raised.value.problems[0].startswith("users.txt line 2: ")
-    found = _canonical.content_of([reading(["a@example.com", bad, "b@example.com"])], DOMAINS, "skip")
+    found = _content.content_of([reading(["a@example.com", bad, "b@example.com"])], DOMAINS, "skip")
     assert (found.keys, found.skipped, found.plain) == (["a@example.com", "b@example.com"], 1, False)
     assert found.problems == raised.value.problems
 
@@ -239,18 +240,37 @@ def test_a_bad_address_is_refused_and_named_with_its_place(bad):
     ],
 )
 def test_an_address_is_stored_as_postfix_looks_it_up(written, stored):
-    assert _canonical.content_of([reading([written])], DOMAINS).keys == [stored]
+    assert _content.content_of([reading([written])], DOMAINS).keys == [stored]
 
 
 def test_a_wildcard_is_for_sources_that_are_to_have_them():
-    assert _canonical.content_of([reading(["@Example.com"], wildcards=True)], DOMAINS).keys == ["@example.com"]
-    with pytest.raises(_canonical.Refused):
-        _canonical.content_of([reading(["@example.com"])], DOMAINS)
+    assert _content.content_of([reading(["@Example.com"], wildcards=True)], DOMAINS).keys == ["@example.com"]
+    with pytest.raises(_content.Refused, match="'@example.com' .* wildcards: true"):
+        _content.content_of([reading(["@example.com"])], DOMAINS)
+
+
+@many
+@given(addresses())
+@example('"john doe"@example.com')
+@example("@example.com")
+def test_a_recipient_is_one_wherever_it_stands(text):
+    """In gateway_recipients as in a source. The inventory may have white space around it."""
+
+    def taken_by(take):
+        try:
+            return take()
+        except (ValueError, _content.Refused) as error:
+            return type(error)
+
+    in_source = taken_by(lambda: _content.content_of([reading([text], wildcards=True)], DOMAINS).keys)
+    listed = Site("mx1.example.com", [{"name": name, "next_hop": "[192.0.2.1]"} for name in DOMAINS], [text], "postmaster@example.org", sourced=[[]])
+    in_inventory = _content.Refused if listed.problems else sorted(listed.recipients)
+    assert in_source == in_inventory or text != text.strip()
 
 
 def test_a_source_feeds_its_own_domains_only():
-    with pytest.raises(_canonical.Refused) as raised:
-        _canonical.content_of([reading(["a@example.com", "b@example.net"], domains=["example.com"])], DOMAINS)
+    with pytest.raises(_content.Refused) as raised:
+        _content.content_of([reading(["a@example.com", "b@example.net"], domains=["example.com"])], DOMAINS)
     assert "line 2: b@example.net" in str(raised.value)
 
 
@@ -258,34 +278,34 @@ def test_a_source_feeds_its_own_domains_only():
 def test_a_domain_may_be_written_in_any_way(written):
     """Else every address would be another domain's, and be left out."""
     address = "a@" + _addresses.fqdn(written)
-    assert _canonical.content_of([reading([address])], [written], "skip").keys == [address]
-    assert _canonical.content_of([reading([address], domains=[written])], DOMAINS, "skip").keys == [address]
+    assert _content.content_of([reading([address])], [written], "skip").keys == [address]
+    assert _content.content_of([reading([address], domains=[written])], DOMAINS, "skip").keys == [address]
 
 
 def test_only_the_first_are_named_and_all_are_counted():
-    with pytest.raises(_canonical.Refused) as raised:
-        _canonical.content_of([reading(["no"] * 1000)], DOMAINS)
-    assert (len(raised.value.problems), raised.value.count) == (_canonical.NAMED, 1000)
+    with pytest.raises(_content.Refused) as raised:
+        _content.content_of([reading(["no"] * 1000)], DOMAINS)
+    assert (len(raised.value.problems), raised.value.count) == (_content.NAMED, 1000)
 
 
 # ---- values ------------------------------------------------------------------------------------------------------
 
 
 def entries(content):
-    return _exact.Content(content.text()).entries()
+    return _changeset.Content(content.text()).entries()
 
 
 def test_values_are_of_the_source_or_of_the_line():
-    found = _canonical.content_of([reading(["b@example.com", "a@example.com"], ["x y", "OK"]), reading(["c@example.com"], value="z")], DOMAINS)
+    found = _content.content_of([reading(["b@example.com", "a@example.com"], ["x y", "OK"]), reading(["c@example.com"], value="z")], DOMAINS)
     assert entries(found) == {b"a@example.com": b"OK", b"b@example.com": b"x y", b"c@example.com": b"z"}
     assert found.text() == b"a@example.com\nb@example.com\tx y\nc@example.com\tz"
 
 
 @pytest.mark.parametrize("bad", ["", " x", "x ", "a\tb", "a\nb", "a\0", "a\u2028b"])
 def test_a_bad_value_is_refused_with_its_place(bad):
-    with pytest.raises(_canonical.Refused, match="^users.txt line 1: "):
-        _canonical.content_of([reading(["a@example.com"], [bad])], DOMAINS)
-    found = _canonical.content_of([reading(["a@example.com", "b@example.com"], [bad, "x"])], DOMAINS, "skip")
+    with pytest.raises(_content.Refused, match="^users.txt line 1: "):
+        _content.content_of([reading(["a@example.com"], [bad])], DOMAINS)
+    found = _content.content_of([reading(["a@example.com", "b@example.com"], [bad, "x"])], DOMAINS, "skip")
     assert (entries(found), found.skipped, found.plain) == ({b"b@example.com": b"x"}, 1, False)
 
 
@@ -299,20 +319,20 @@ def test_an_address_has_one_value(twice):
         # A source that has no values says nothing about them.
         readings_of_both.append([reading(["a@example.com"], value=twice[0]), reading(["a@example.com"], [twice[1]])])
     for readings in readings_of_both:
-        with pytest.raises(_canonical.Refused, match="a@example.com has the value"):
-            _canonical.content_of(readings, DOMAINS)
+        with pytest.raises(_content.Refused, match="a@example.com has the value"):
+            _content.content_of(readings, DOMAINS)
 
 
 # ---- scores ------------------------------------------------------------------------------------------------------
 
 
 def test_scores_are_written_as_amavis_reads_them():
-    found = _canonical.scores_of([reading(["User@Example.org", ".example.net", "@", ".", "sales@"], ["-2.5", "3.0", "1", "0.1", " 4 "])])
+    found = _content.scores_of([reading(["User@Example.org", ".example.net", "@", ".", "sales@"], ["-2.5", "3.0", "1", "0.1", " 4 "])])
     assert entries(found) == {b"user@example.org": b"-2.5", b".example.net": b"3", b"@": b"1", b".": b"0.1", b"sales@": b"4"}
 
 
 def test_a_score_may_be_that_of_the_source():
-    assert entries(_canonical.scores_of([reading(["example.org"], value="-2")])) == {b"example.org": b"-2"}
+    assert entries(_content.scores_of([reading(["example.org"], value="-2")])) == {b"example.org": b"-2"}
 
 
 @pytest.mark.parametrize(
@@ -324,20 +344,20 @@ def test_a_score_may_be_that_of_the_source():
     ],
 )  # fmt: skip
 def test_a_score_that_amavis_would_read_otherwise_is_refused(key, points):
-    with pytest.raises(_canonical.Refused) as raised:
-        _canonical.scores_of([reading(["ok.example.org", key], ["1", points])])
+    with pytest.raises(_content.Refused) as raised:
+        _content.scores_of([reading(["ok.example.org", key], ["1", points])])
     assert raised.value.problems[0].startswith("users.txt line 2: ")
-    found = _canonical.scores_of([reading(["ok.example.org", key], ["1", points])], "skip")
+    found = _content.scores_of([reading(["ok.example.org", key], ["1", points])], "skip")
     assert (entries(found), found.skipped) == ({b"ok.example.org": b"1"}, 1)
 
 
 def test_a_key_without_a_score_is_refused():
     """amavis would take it for +1."""
-    with pytest.raises(_canonical.Refused, match="has no score"):
-        _canonical.scores_of([reading(["example.org"])])
+    with pytest.raises(_content.Refused, match="has no score"):
+        _content.scores_of([reading(["example.org"])])
 
 
 def test_a_key_has_one_score():
-    assert entries(_canonical.scores_of([reading(["A.example.org", "a.example.org"], ["1", "1.0"])])) == {b"a.example.org": b"1"}
-    with pytest.raises(_canonical.Refused, match="has the score 1 already, and 2 here"):
-        _canonical.scores_of([reading(["A.example.org", "a.example.org"], ["1", "2"])])
+    assert entries(_content.scores_of([reading(["A.example.org", "a.example.org"], ["1", "1.0"])])) == {b"a.example.org": b"1"}
+    with pytest.raises(_content.Refused, match="has the score 1 already, and 2 here"):
+        _content.scores_of([reading(["A.example.org", "a.example.org"], ["1", "2"])])
