@@ -11,7 +11,7 @@ import yaml
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.antispam.gateway.plugins.modules import smtp_conversation
-from ansible_collections.antispam.gateway.plugins.module_utils import _smtp
+from ansible_collections.antispam.gateway.plugins.module_utils import _samples
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_refusal_is_a_result_and_no_change(run, smtp_server):
     assert result["changed"] is False
     assert (result["verdict"], result["refused_at"]) == ("refused", "end_of_data")
     assert (result["reply"]["code"], result["reply"]["enhanced_code"]) == (554, "5.7.0")
-    assert _smtp.GTUBE.encode() in smtp_server.data
+    assert _samples.GTUBE.encode() in smtp_server.data
 
 
 def test_stopping_before_data_is_no_change(run, smtp_server):
@@ -180,7 +180,7 @@ def test_no_file_of_the_collection_holds_a_test_string_whole():
     for path in root.rglob("*"):
         if path.is_file() and not {".git", ".work", "__pycache__"} & set(path.relative_to(root).parts):
             content = path.read_bytes()
-            assert _smtp.EICAR.encode() not in content, path
-            assert _smtp.GTUBE.encode() not in content, path
+            assert _samples.EICAR.encode() not in content, path
+            assert _samples.GTUBE.encode() not in content, path
             tried += 1
     assert tried > 5
