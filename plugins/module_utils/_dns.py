@@ -3,7 +3,8 @@
 """Asks one name server one question (RFC 1035).
 
 Private to antispam.gateway. The C library's resolver cannot be told which
-server to ask, and a host that is not set up yet has no DNS library for Python.
+server to ask. dnspython could, but the preflight asks before the first package
+is installed, so that a bare host without a usable resolver is left as it was.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import struct
 import time
 
 A, SOA, MX, AAAA = 1, 6, 15, 28
-# Seconds for one try; UDP may lose it.
-TIMEOUT, TRIES = 5, 2
+TIMEOUT = 5  # seconds for one try
+TRIES = 2  # UDP may lose one
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 # A name that does not exist is an answer too.
 ANSWERS = ("NOERROR", "NXDOMAIN")
@@ -26,10 +27,10 @@ class Unanswered(Exception):
     """The server gave no answer; the text says why."""
 
 
-def ask(server, name, kind, timeout=TIMEOUT, tries=TRIES, port=53):
+def ask(server: str, name: str, kind: int, timeout: float = TIMEOUT, tries: int = TRIES, port: int = 53) -> tuple[str, list[str], int]:
     """Return (rcode, addresses, count): the response code's name, the A records, and how many records of the asked kind came.
 
-    `server` is an IP address. Raises Unanswered.
+    `server` is an IP address, `timeout` the seconds for each of the tries. Raises Unanswered.
     """
     question = b"".join(bytes([len(label)]) + label for label in name.encode("ascii").split(b".") if label) + b"\0" + struct.pack("!2H", kind, 1)
     reason = f"no answer within {timeout} s"
@@ -49,13 +50,13 @@ def ask(server, name, kind, timeout=TIMEOUT, tries=TRIES, port=53):
     raise Unanswered(reason)
 
 
-def refusal(server):
+def refusal(server: str) -> str:
     """Return '' if a server is a resolver for this host that reaches the root of the DNS, else its response code; raises Unanswered."""
     rcode = ask(server, ".", SOA)[0]
     return "" if rcode in ANSWERS else rcode
 
 
-def _receive(connection, number, kind, deadline):
+def _receive(connection: socket.socket, number: int, kind: int, deadline: float) -> tuple[str, list[str], int]:
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -72,7 +73,8 @@ def _receive(connection, number, kind, deadline):
             continue
 
 
-def _records(data, questions, answers):
+def _records(data: bytes, questions: int, answers: int) -> list[tuple[int, bytes]]:
+    """Return (type, RDATA) of each answer; IndexError or struct.error says that the message is cut off."""
     at = _HEADER.size
     for _question in range(questions):
         at = _after_name(data, at) + 4
@@ -87,7 +89,7 @@ def _records(data, questions, answers):
     return records
 
 
-def _after_name(data, at):
+def _after_name(data: bytes, at: int) -> int:
     """Return where a name ends that begins here: with an empty label, or with a pointer (RFC 1035 section 4.1.4)."""
     while data[at]:
         if data[at] >= 0xC0:
