@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the unit tests share: an SMTP server and a DNS that answer as told and remember what they were told, and certificates."""
+"""What the unit tests share: a module's run, an SMTP server and a DNS that answer as told and remember what they were told, and certificates."""
 
 from __future__ import annotations
 
+import json
 import socketserver
 import ssl
 import subprocess
 import threading
 
 import pytest
-from ansible.module_utils.common import warnings
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
 
 ANSWERS = {
     "connect": "220 fake.example.net ESMTP",
@@ -103,10 +105,24 @@ class _Session(socketserver.StreamRequestHandler):
         return self.answer("end_of_data")
 
 
-@pytest.fixture(autouse=True)
-def no_warnings(monkeypatch):
-    """AnsibleModule keeps them for the whole process, in which each test is a run of its own."""
-    monkeypatch.setattr(warnings, "_global_warnings", {})
+@pytest.fixture
+def call_main(capfd, monkeypatch):
+    """Run a module with these arguments and return its result; `warnings` are those of the last run, `printed` is all else that it wrote."""
+
+    # Ansible keeps them for the whole process, and shows them itself where it takes that for a controller.
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _module, text: call.warnings.append(text))
+
+    def call(module, **arguments):
+        call.warnings = []
+        with patch_module_args(arguments), pytest.raises(SystemExit) as ended:
+            module.main()
+        out, err = capfd.readouterr()
+        call.printed = out + err
+        result = json.loads(out)
+        assert bool(ended.value.code) == result.get("failed", False)
+        return result
+
+    return call
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import grp
-import json
 import os
 import pathlib
 import pwd
@@ -13,8 +12,6 @@ import subprocess
 
 import pytest
 import yaml
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _dkim, _files, _records
 from ansible_collections.antispam.gateway.plugins.modules import dkim_keys
@@ -82,19 +79,14 @@ def dkim(tmp_path, zone, monkeypatch):
 
 
 @pytest.fixture
-def run(dkim, capfd, monkeypatch):
+def run(dkim, call_main):
     def run_module(*domains, check_mode=False, selector="mx1", **arguments):
-        run_module.warnings = []
-        monkeypatch.setattr(AnsibleModule, "warn", lambda module, text: run_module.warnings.append(text))
         wanted = {"directory": str(dkim.directory), "domains": list(domains or [COM]), "selector": selector, "algorithm": dkim.algorithm, "group": GROUP}
         given = {**wanted, **arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True}
-        with patch_module_args(given), pytest.raises(SystemExit) as ended:
-            dkim_keys.main()
-        printed = capfd.readouterr()
+        result = call_main(dkim_keys, **given)
+        run_module.warnings = call_main.warnings
         for path in dkim.directory.rglob("*.pem"):
-            assert_no_secret(printed.out + printed.err + "".join(run_module.warnings), path)
-        result = json.loads(printed.out)
-        assert bool(ended.value.code) == result.get("failed", False)
+            assert_no_secret(call_main.printed + "".join(call_main.warnings), path)
         return result
 
     return run_module

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import pathlib
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.antispam.gateway.plugins.modules import smtp_conversation
 from ansible_collections.antispam.gateway.plugins.module_utils import _samples
 
 
 @pytest.fixture
-def run(capfd):
-    def run_module(**arguments):
-        with patch_module_args(arguments), pytest.raises(SystemExit) as ended:
-            smtp_conversation.main()
-        result = json.loads(capfd.readouterr().out)
-        assert bool(ended.value.code) == result.get("failed", False)
-        return result
-
-    return run_module
+def run(call_main):
+    return functools.partial(call_main, smtp_conversation)
 
 
 def arguments(server, **more):
@@ -108,22 +101,15 @@ def login_arguments(request, smtp_server, certificate):
 
 
 @pytest.fixture
-def run_secretly(run, capfd, monkeypatch):
+def run_secretly(run, call_main):
     """Run the module; what it prints holds the password in no form."""
-    printed = []
-    read = capfd.readouterr
-
-    def readouterr():
-        printed.append(read())
-        return printed[-1]
-
-    monkeypatch.setattr(capfd, "readouterr", readouterr)
 
     def run_module(**arguments):
         result = run(**arguments)
+        assert not call_main.warnings
         for secret in (PASSWORD, json.dumps(PASSWORD)[1:-1], PLAIN):
             assert secret not in json.dumps(result, ensure_ascii=False)
-            assert secret not in "".join(text for each in printed for text in each)
+            assert secret not in call_main.printed
         return result
 
     return run_module
@@ -133,7 +119,6 @@ def test_a_login_that_is_taken_lets_the_message_in_and_is_in_no_result(run_secre
     result = run_secretly(**login_arguments)
     assert (result["changed"], result["verdict"]) == (True, "accepted")
     assert f"AUTH PLAIN {PLAIN}" in smtp_server.commands
-    assert "warnings" not in result
 
 
 def test_a_login_that_is_refused_is_a_result_and_no_change(run_secretly, smtp_server, login_arguments):
