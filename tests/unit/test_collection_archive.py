@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from _checkout import CHECKOUT
 
 RUN = {"meta", "plugins", "roles", "playbooks"}
 READ = {"README.md", "LICENSE", "CHANGELOG.md", "docs"}
@@ -15,7 +15,7 @@ WRITTEN_BY_GALAXY = {"MANIFEST.json", "FILES.json"}
 
 
 def test_the_archive_holds_what_is_run_and_read_and_nothing_else(tmp_path: Path) -> None:
-    built = subprocess.run([ROOT / "tools" / "build", tmp_path], check=True, capture_output=True, text=True)
+    built = subprocess.run([CHECKOUT / "tools" / "build", tmp_path], check=True, capture_output=True, text=True)
     with tarfile.open(built.stdout.strip()) as archive:
         names = [member.name for member in archive.getmembers()]
     assert {name.split("/")[0] for name in names} == RUN | READ | WRITTEN_BY_GALAXY

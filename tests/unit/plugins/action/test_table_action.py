@@ -18,10 +18,10 @@ import threading
 import time
 
 import pytest
+from _checkout import CHECKOUT
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _lmdb
 
-TREE = pathlib.Path(__file__).resolve().parents[4]
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 SECRETS = ("Geheim-4711", base64.b64encode(b"reader:Geheim-4711").decode(), "token-0815")
 
@@ -34,8 +34,8 @@ class Controller:
         # A copy whose hosts keep their state here.
         collection = root / "collections" / "ansible_collections" / "antispam" / "gateway"
         for part in ("plugins", "meta"):
-            shutil.copytree(TREE / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(TREE / "galaxy.yml", collection)
+            shutil.copytree(CHECKOUT / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(CHECKOUT / "galaxy.yml", collection)
         files = collection / "plugins" / "module_utils" / "_files.py"
         text = files.read_text()
         assert "/var/lib/antispam-gateway" in text

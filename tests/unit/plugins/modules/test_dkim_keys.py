@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import grp
 import os
-import pathlib
 import pwd
 import stat
 import subprocess
 
 import pytest
 import yaml
+from _checkout import load
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _dkim, _files, _records
 from ansible_collections.antispam.gateway.plugins.modules import dkim_keys
@@ -490,10 +490,9 @@ def test_what_is_documented_is_what_is_returned(in_use, run):
 
 
 def test_the_role_gives_the_module_what_it_knows():
-    roles = pathlib.Path(__file__).resolve().parents[4] / "roles"
     documented = yaml.safe_load(dkim_keys.DOCUMENTATION)["options"]
-    for path in (roles / "amavis" / "tasks" / "dkim.yml", roles / "dkimpy_milter" / "tasks" / "keys.yml"):
-        (task,) = yaml.safe_load(path.read_text())
+    for role, name in (("amavis", "dkim.yml"), ("dkimpy_milter", "keys.yml")):
+        (task,) = load(role, "tasks", name)
         given = task["antispam.gateway.dkim_keys"]
         assert set(given) <= set(documented)
         assert {name for name, option in documented.items() if option.get("required")} <= set(given)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import pathlib
 
 import pytest
 import yaml
@@ -154,18 +153,3 @@ def test_a_name_and_its_password_go_together(run_secretly, smtp_server, name):
     result = run_secretly(**arguments(smtp_server, tls="require", **{name: LOGIN[name]}))
     assert "parameters are required together: username, password" in result["msg"]
     assert not smtp_server.commands
-
-
-# ---- the whole collection ----------------------------------------------------------------------------------------
-
-
-def test_no_file_of_the_collection_holds_a_test_string_whole():
-    root = pathlib.Path(smtp_conversation.__file__).resolve().parents[2]
-    tried = 0
-    for path in root.rglob("*"):
-        if path.is_file() and not {".git", ".work", "__pycache__"} & set(path.relative_to(root).parts):
-            content = path.read_bytes()
-            assert _samples.EICAR.encode() not in content, path
-            assert _samples.GTUBE.encode() not in content, path
-            tried += 1
-    assert tried > 5
