@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socketserver
 import ssl
@@ -126,15 +127,25 @@ def call_main(capfd, monkeypatch):
 
 
 @pytest.fixture
-def smtp_server():
+def serve():
+    """Let a socketserver answer until the test is over; returns it."""
+    with contextlib.ExitStack() as at_the_end:
+
+        def start(server):
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            for step in (thread.join, server.server_close, server.shutdown):  # the last one first
+                at_the_end.callback(step)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def smtp_server(serve):
     server = SmtpServer()
     server.DROP, server.SILENCE = DROP, SILENCE
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return serve(server)
 
 
 def self_signed(path, name):

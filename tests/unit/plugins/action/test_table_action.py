@@ -14,7 +14,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -143,15 +142,10 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server():
+def server(serve):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     server.asked = []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return serve(server)
 
 
 def test_two_hosts_ask_a_server_once_and_its_password_is_nowhere(controller, server):
