@@ -215,7 +215,8 @@ class _Wire:
 # ---- the conversation ---------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
+# Without a repr, which would hold the password.
+@dataclasses.dataclass(repr=False)
 class Conversation:
     """What to say, and the record of what was said.
 
@@ -366,7 +367,7 @@ class Conversation:
             self.doing = "the end of DATA"
         except ConnectionError:
             pass  # a server that hangs up in the middle may have said why
-        self._note("end_of_data", ".", time.monotonic())
+        self._note("end_of_data", ".")
 
     def _play(self, script: Sequence[str | Line]) -> None:
         try:
@@ -377,12 +378,12 @@ class Conversation:
                 self.wire.send(data, line.get("chunk", 0), line.get("pause", 0))
                 self.record["bytes_sent"] += len(data)
                 for _reply in range(line.get("replies", 1)):
-                    self._note("script", line["send"][:200], time.monotonic())
+                    self._note("script", line["send"][:200])
         except ConnectionError:
             pass  # to be thrown out is a result here
         while True:
             try:
-                self._note("script", "", time.monotonic())
+                self._note("script", "")
             except ConnectionError:
                 return
 
@@ -393,9 +394,11 @@ class Conversation:
             self.early = False  # it was sent before
         elif command:
             self.wire.send(command.encode("ascii") + b"\r\n")
-        return self._note(step, command, time.monotonic())
+        return self._note(step, command)
 
-    def _note(self, step: str, command: str, since: float) -> Reply:
+    def _note(self, step: str, command: str) -> Reply:
+        """Wait for the reply to what was just sent, note it and return it."""
+        since = time.monotonic()
         lines = self.wire.reply()
         code = int(lines[0][:3])
         texts = [line[4:] for line in lines]
@@ -471,7 +474,7 @@ class Conversation:
         self.doing = "AUTH PLAIN"
         secret = base64.b64encode(f"\0{self.username}\0{self.password}".encode())
         self.wire.send(b"AUTH PLAIN " + secret + b"\r\n")
-        return self._note("login", "AUTH PLAIN", time.monotonic())["code"] == 235
+        return self._note("login", "AUTH PLAIN")["code"] == 235
 
     def _message(self) -> bytes:
         """Return the message with CRLF line ends."""
