@@ -177,6 +177,7 @@ def quoted(text: str) -> str:
 
 
 def mx(report: Report, domain: str, options: Options) -> None:
+    """The domain's mail comes here, and to no server that is not a gateway of the site (RFC 5321 section 5.1)."""
     ours = {name.rstrip(".").lower() + "." for name in options["gateways"]}
 
     def judge(published: list[str]) -> str:
@@ -190,6 +191,8 @@ def mx(report: Report, domain: str, options: Options) -> None:
 
 
 def spf(report: Report, domain: str, options: Options) -> None:
+    """This gateway may send in the name of the domain (RFC 7208)."""
+
     def judge(published: list[str]) -> str:
         if len(published) > 1:
             return "there must be one record with v=spf1, or none counts (RFC 7208 section 4.5)"
@@ -220,6 +223,7 @@ def evaluate(domain: str, options: Options) -> tuple[str, str]:
 
 
 def dkim(report: Report, key: Mapping[str, Any]) -> None:
+    """One key of a domain (RFC 6376), an element of the option keys."""
     if key["record"] is None:
         return
 
@@ -236,6 +240,8 @@ def dkim(report: Report, key: Mapping[str, Any]) -> None:
 
 
 def dmarc(report: Report, domain: str, options: Options) -> None:
+    """The domain has a policy (RFC 7489)."""
+
     def judge(published: list[str]) -> str:
         if len(published) > 1:
             return "there must be one record with v=DMARC1, or none counts (RFC 7489 section 6.6.3)"
@@ -246,6 +252,7 @@ def dmarc(report: Report, domain: str, options: Options) -> None:
 
 
 def mta_sts(report: Report, domain: str, options: Options) -> None:
+    """The policy that a domain may have names this gateway (RFC 8461)."""
     lines = ["version: STSv1", "mode: enforce", *(f"mx: {name}" for name in options["gateways"]), "max_age: 604800"]
     number = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -266,6 +273,8 @@ def mta_sts(report: Report, domain: str, options: Options) -> None:
 
 
 def tls_rpt(report: Report, domain: str, options: Options) -> None:
+    """Reports about TLS have an address to go to (RFC 8460)."""
+
     def judge(published: list[str]) -> str:
         return "" if _records.tags(published[0]).get("rua") else "it names no address (rua=)"
 
@@ -274,6 +283,7 @@ def tls_rpt(report: Report, domain: str, options: Options) -> None:
 
 
 def tlsa(report: Report, module: AnsibleModule, options: Options) -> None:
+    """The gateway's certificate has the key that is published (RFC 7672). Ends the module where there is no certificate."""
     rc, out, err = module.run_command(["openssl", "x509", "-noout", "-pubkey", "-in", options["certificate"]])
     if rc:
         module.fail_json(msg=f"{options['certificate']}: it holds no certificate that can be read ({err.strip()}); run antispam.gateway.site first")
