@@ -62,10 +62,11 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.antispam.gateway.plugins.module_utils._addresses import Network
+
 HEADINGS = ("VERDICT", "SECONDS", "WHAT WAS SENT", "WHAT THE GATEWAY ANSWERED")
 AT = {"connect": "connect", "helo": "EHLO", "starttls": "STARTTLS", "mail": "MAIL", "rcpt": "RCPT", "data": "DATA", "end_of_data": "the end of DATA"}
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # As the module smtp_conversation returns it: a dictionary for each.
 Result = Mapping[str, Any]
 Reply = Mapping[str, Any]

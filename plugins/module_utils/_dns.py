@@ -13,6 +13,7 @@ import secrets
 import socket
 import struct
 import time
+from typing import NamedTuple
 
 A, SOA, MX, AAAA = 1, 6, 15, 28
 TIMEOUT = 5  # seconds for one try
@@ -27,11 +28,16 @@ class Unanswered(Exception):
     """The server gave no answer; the text says why."""
 
 
-def ask(server: str, name: str, kind: int, timeout: float = TIMEOUT, tries: int = TRIES, port: int = 53) -> tuple[str, list[str], int]:
-    """Return (rcode, addresses, count): the response code's name, the A records, and how many records of the asked kind came.
+class Answer(NamedTuple):
+    """What a server said."""
 
-    `server` is an IP address, `timeout` the seconds for each of the tries. Raises Unanswered.
-    """
+    rcode: str  # one of RCODES, or RCODE and its number
+    addresses: list[str]  # of the A records
+    found: int  # how many records of the asked kind came
+
+
+def ask(server: str, name: str, kind: int, timeout: float = TIMEOUT, tries: int = TRIES, port: int = 53) -> Answer:
+    """Ask for the records of one kind. `server` is an IP address, `timeout` the seconds for each of the tries. Raises Unanswered."""
     question = b"".join(bytes([len(label)]) + label for label in name.encode("ascii").split(b".") if label) + b"\0" + struct.pack("!2H", kind, 1)
     reason = f"no answer within {timeout} s"
     for _try in range(tries):
@@ -56,7 +62,7 @@ def refusal(server: str) -> str:
     return "" if rcode in ANSWERS else rcode
 
 
-def _receive(connection: socket.socket, number: int, kind: int, deadline: float) -> tuple[str, list[str], int]:
+def _receive(connection: socket.socket, number: int, kind: int, deadline: float) -> Answer:
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -68,7 +74,7 @@ def _receive(connection: socket.socket, number: int, kind: int, deadline: float)
             if found == number and flags & 0x8000:
                 records = _records(data, questions, answers)
                 addresses = [socket.inet_ntoa(value) for type_, value in records if type_ == A and len(value) == 4]
-                return RCODES.get(flags & 15, f"RCODE {flags & 15}"), addresses, sum(type_ == kind for type_, _value in records)
+                return Answer(RCODES.get(flags & 15, f"RCODE {flags & 15}"), addresses, sum(type_ == kind for type_, _value in records))
         except (struct.error, IndexError):
             continue
 

@@ -110,12 +110,12 @@ def problem_with(server: str, name: str) -> str:
     rcodes = []
     for kind in (_dns.A, _dns.AAAA, _dns.MX):
         try:
-            rcode, _found, count = _dns.ask(server, name, kind)
+            answer = _dns.ask(server, name, kind)
         except _dns.Unanswered as error:
             return f"the resolver {server} does not answer the question for {name}: {error}"
-        if count:
+        if answer.found:
             return ""
-        rcodes.append(rcode)
+        rcodes.append(answer.rcode)
     return f"the resolver {server} finds no address of {name} ({', '.join(dict.fromkeys(rcodes))})"
 
 
@@ -133,13 +133,13 @@ def first_answer(servers: Iterable[str], name: str) -> tuple[str, list[str]]:
     reason, failed = "there is no resolver", ""
     for server in servers:
         try:
-            rcode, addresses, _count = _dns.ask(server, name, _dns.A)
+            answer = _dns.ask(server, name, _dns.A)
         except _dns.Unanswered as error:
             reason = str(error)
         else:
-            if rcode in _dns.ANSWERS:
-                return rcode, addresses
-            failed = failed or rcode
+            if answer.rcode in _dns.ANSWERS:
+                return answer.rcode, answer.addresses
+            failed = failed or answer.rcode
     if failed:
         return failed, []
     raise _dns.Unanswered(reason)

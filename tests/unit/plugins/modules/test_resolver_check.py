@@ -45,7 +45,7 @@ class Dns:
     def given(self, answer):
         if answer is None:
             raise _dns.Unanswered("no answer within 5 s")
-        return answer
+        return _dns.Answer(*answer)
 
     def has(self, name, *addresses):
         self.answers[f"{name} A"] = found(*addresses)
