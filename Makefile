@@ -13,7 +13,7 @@ export ANSIBLE_HOME := $(CURDIR)/.work/ansible
 export ANSIBLE_SSH_CONTROL_PATH_DIR := $(HOME)/.ansible/cp
 export PYTHONDONTWRITEBYTECODE := 1
 
-QUICK := test-format test-unit test-yamllint test-changelog test-docs test-lint test-importer test-sanity
+QUICK := test-format test-types test-unit test-yamllint test-changelog test-docs test-lint test-importer test-sanity
 SCENARIOS := test-molecule-default test-molecule-debian12
 
 .PHONY: help
@@ -61,6 +61,10 @@ format: venv ## write the form of every Python file anew
 .PHONY: test-format
 test-format: venv ## the form of Python files
 	@ruff format --quiet --diff .
+
+.PHONY: test-types
+test-types: stage ## the types of plugins
+	@mypy --no-error-summary
 
 .PHONY: test-unit
 test-unit: stage ## unit tests

@@ -57,14 +57,25 @@ _value:
 """
 
 import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
+from ansible_collections.antispam.gateway.plugins.module_utils._addresses import Network
 
 HEADINGS = ("VERDICT", "SECONDS", "WHAT WAS SENT", "WHAT THE GATEWAY ANSWERED")
 AT = {"connect": "connect", "helo": "EHLO", "starttls": "STARTTLS", "mail": "MAIL", "rcpt": "RCPT", "data": "DATA", "end_of_data": "the end of DATA"}
 
+# As the module smtp_conversation returns it: a dictionary for each.
+Result = Mapping[str, Any]
+Reply = Mapping[str, Any]
+# Step, code, enhanced_code and text of the reply that is promised.
+Promise = Mapping[str, Any]
 
-def prove_report(results, trusted_networks=(), puts_off=False):
+
+def prove_report(results: Sequence[Result], trusted_networks: Iterable[object] = (), puts_off: bool = False) -> dict[str, list[str]]:
+    """Return the report that RETURN describes; AnsibleFilterError says which of the networks is none."""
     try:
         trusted = [ipaddress.ip_network(str(each).replace("[", "").replace("]", ""), strict=False) for each in trusted_networks]
     except ValueError as error:
@@ -73,8 +84,9 @@ def prove_report(results, trusted_networks=(), puts_off=False):
     return {"table": _table(_title(results), rows), "not_ok": [row["what"] for row in rows if row["verdict"] == "NOT OK"]}
 
 
-def _row(case, result, trusted, puts_off):
-    row = {"what": case["what"], "verdict": "NOT OK", "seconds": None, "answer": "", "promised": _promise(case["promise"])}
+def _row(case: Mapping[str, Any], result: Result, trusted: Sequence[Network], puts_off: bool) -> dict[str, Any]:
+    """Return what, verdict, seconds, answer and promised of one conversation; `case` is its item."""
+    row: dict[str, Any] = {"what": case["what"], "verdict": "NOT OK", "seconds": None, "answer": "", "promised": _promise(case["promise"])}
     if result.get("skipped"):
         return dict(row, verdict="not applicable", answer=case.get("not_applicable", "skipped"))
     if not result.get("verdict"):
@@ -94,40 +106,40 @@ def _row(case, result, trusted, puts_off):
     return row
 
 
-def _reply(promise, result):
-    """The reply at the promised step; if the conversation did not get there, the one that decided it."""
-    at_step = [each for each in result["replies"] if each["step"] == promise["step"]]
-    return at_step[-1] if at_step else result["reply"]
+def _reply(promise: Promise, result: Result) -> Reply:
+    """Return the reply at the promised step; if the conversation did not get there, the one that decided it."""
+    at_step: list[Reply] = [each for each in result["replies"] if each["step"] == promise["step"]]
+    return (at_step or [result["reply"]])[-1]
 
 
-def _is_promised(promise, reply):
+def _is_promised(promise: Promise, reply: Reply) -> bool:
     return all(reply[key] == promise[key] for key in ("step", "code", "enhanced_code")) and promise.get("text", "").lower() in reply["text"].lower()
 
 
-def _is_trusted(address, networks):
+def _is_trusted(address: str, networks: Iterable[Network]) -> bool:
     client = ipaddress.ip_address(address)
     return client.is_loopback or any(client in network for network in networks)
 
 
-def _promise(promise):
+def _promise(promise: Promise) -> str:
     text = f" with '{promise['text']}'" if promise.get("text") else ""
     return f"{promise['code']} {promise['enhanced_code']}{text} at {AT[promise['step']]}"
 
 
-def _one_line(reply):
+def _one_line(reply: Reply) -> str:
     words = [str(reply["code"]), reply["enhanced_code"] or "", reply["text"]]
     return " ".join(" ".join(words).split())
 
 
-def _title(results):
+def _title(results: Iterable[Result]) -> list[str]:
     held = [each for each in results if each.get("local_address")]
     if not held:
         return []
     return ["{host} ({peer_address} port {port}), asked from {local_address}".format(**held[0])]
 
 
-def _table(title, rows):
-    """The longest column is the last one, so that the others stand straight whatever the width of the screen."""
+def _table(title: list[str], rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the lines. The longest column is the last one, so that the others stand straight whatever the width of the screen."""
     lines = [HEADINGS]
     for row in rows:
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.2f}"
@@ -139,5 +151,5 @@ def _table(title, rows):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., dict[str, list[str]]]]:
         return {"prove_report": prove_report}

@@ -3,14 +3,17 @@
 """Domains, addresses, networks and amavis score keys, as the gateway accepts them.
 
 Private to antispam.gateway. Every function takes text as an administrator
-writes it, returns the one canonical spelling, and raises ValueError with a
-sentence that says what is wrong and how to write it.
+writes it (whatever type YAML made of it), returns the one canonical spelling,
+and raises ValueError with a sentence that says what is wrong and how to write it.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from typing import NamedTuple, TypeAlias
+
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 # RFC 1035 section 2.3.4 and RFC 5321 section 4.5.3.1 (lengths in octets).
 MAX_DOMAIN = 253
@@ -20,7 +23,7 @@ MAX_ADDRESS = 254
 # The largest blocks that were ever given to one site.
 SHORTEST_PREFIX = {4: 8, 6: 16}
 # RFC 4193
-UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
+UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 # RFC 5321 Dot-string, and Quoted-string.
@@ -31,7 +34,7 @@ _QUOTED_STRING = re.compile(r'"(?:[ !#-\[\]-~]|\\[ -~])*"\Z')
 MAX_SCORE = 100.0
 
 
-def domain(text):
+def domain(text: object) -> str:
     """Return the A-label form of a domain name in lower case."""
     name = str(text).strip().lower()
     if not name.isascii():
@@ -55,7 +58,7 @@ def domain(text):
     return name
 
 
-def fqdn(text):
+def fqdn(text: object) -> str:
     """Return a domain name that has at least two labels."""
     name = domain(text)
     if "." not in name:
@@ -63,7 +66,7 @@ def fqdn(text):
     return name
 
 
-def local_part(text):
+def local_part(text: object) -> str:
     """Return a local part folded to lower case, as Postfix folds lookup keys."""
     # Not ASCII is not a Dot-string, and some of it would become ASCII in lower case.
     part = str(text).lower() if str(text).isascii() else str(text)
@@ -76,7 +79,7 @@ def local_part(text):
     return part
 
 
-def address(text, wildcard=False):
+def address(text: object, wildcard: bool = False) -> str:
     """Return local@domain in canonical form; with wildcard, also @domain. The domain is fully qualified."""
     local, name = _split(text)
     if wildcard and not local:
@@ -90,7 +93,7 @@ def address(text, wildcard=False):
     return result
 
 
-def _split(text):
+def _split(text: object) -> tuple[str, str]:
     local, at, name = str(text).rpartition("@")
     if not at:
         raise ValueError(f"'{text}' is not an address: it has no @")
@@ -100,7 +103,7 @@ def _split(text):
     return local, name
 
 
-def recipient(text):
+def recipient(text: object) -> str:
     """Return an address, or @domain for all of a domain, as smtpd looks it up; a quoted local part (RFC 5321) has the fewest quotes."""
     local, name = _split(text)
     if not local.startswith('"'):
@@ -118,17 +121,17 @@ def recipient(text):
     return result
 
 
-def network(text):
-    """Return a network in CIDR notation without host bits (D2: 127.0.0.1/8 defers all mail)."""
+def network(text: object) -> Network:
+    """Return a network without host bits (D2: 127.0.0.1/8 defers all mail) that is not too large to be trusted."""
     found = client_network(text, "which makes Postfix answer 451 to everybody")
-    local = found.version == 6 and found.subnet_of(UNIQUE_LOCAL)
+    local = isinstance(found, ipaddress.IPv6Network) and found.subnet_of(UNIQUE_LOCAL)
     if found.prefixlen < SHORTEST_PREFIX[found.version] and not local:
         raise ValueError(f"'{text}' is so large a part of the internet that the gateway would be an open relay")
     return found
 
 
-def client_network(text, consequence="which makes Postfix ignore it"):
-    """Return a network of any size in CIDR notation without host bits, whose consequence is said."""
+def client_network(text: object, consequence: str = "which makes Postfix ignore it") -> Network:
+    """Return a network of any size without host bits; the error for them names the consequence."""
     if "%" in str(text):
         raise ValueError(f"'{text}' names an interface, which no table of networks can: write the network alone")
     try:
@@ -142,7 +145,7 @@ def client_network(text, consequence="which makes Postfix ignore it"):
     raise ValueError(f"'{text}' has host bits set, {consequence}: write {meant}")
 
 
-def ip(text):
+def ip(text: object) -> str:
     """Return an IP address in its canonical form."""
     try:
         return str(ipaddress.ip_address(str(text).strip()))
@@ -150,15 +153,27 @@ def ip(text):
         raise ValueError(f"'{text}' is not an IP address: write it like 192.0.2.53 or 2001:db8::53") from error
 
 
-def postfix_network(net):
-    """Return an ip_network as mynetworks(5) wants it: IPv6 in square brackets."""
+def postfix_network(net: Network) -> str:
+    """Return a network as mynetworks in postconf(5) wants it: IPv6 in square brackets."""
     if net.version == 6:
         return f"[{net.network_address}]/{net.prefixlen}"
     return str(net)
 
 
-def next_hop(text):
-    """Return (host, port, bracketed) of a transport(5) next hop such as [mail.example.com]:25."""
+class NextHop(NamedTuple):
+    """Where transport(5) sends mail on to. Brackets keep Postfix from looking for MX records of the host."""
+
+    host: str
+    port: int
+    bracketed: bool
+
+    def __str__(self) -> str:
+        """Return the canonical form, as transport(5) reads it: port 25 is left out."""
+        return (f"[{self.host}]" if self.bracketed else self.host) + ("" if self.port == 25 else f":{self.port}")
+
+
+def next_hop(text: object) -> NextHop:
+    """Return a transport(5) next hop such as [mail.example.com]:25. A name without brackets is looked up as MX."""
     match = re.match(r"(?:\[(?P<literal>[^\]\s]+)\]|(?P<name>[^\[\]:\s]+))(?::(?P<port>\d{1,5}))?\Z", "" if text is None else str(text).strip())
     if not match:
         raise ValueError(f"'{text}' is not a next hop: write [mail.example.com], [mail.example.com]:25 or [192.0.2.25]")
@@ -168,19 +183,19 @@ def next_hop(text):
     if match["literal"] is None:
         if is_ip(match["name"]):
             raise ValueError(f"'{text}' is an address without brackets, which Postfix would look up as a name: write [{match['name']}]")
-        return domain(match["name"]), port, False
+        return NextHop(domain(match["name"]), port, False)
     host = match["literal"].lower().removeprefix("ipv6:")
     if is_ip(host):
-        return str(ipaddress.ip_address(host)), port, True
-    return domain(match["literal"]), port, True
+        return NextHop(str(ipaddress.ip_address(host)), port, True)
+    return NextHop(domain(match["literal"]), port, True)
 
 
-def write_next_hop(host, port, bracketed):
-    """Return a next hop in canonical form, as transport(5) reads it."""
-    return (f"[{host}]" if bracketed else host) + ("" if port == 25 else f":{port}")
+def write_next_hop(host: str, port: int, bracketed: bool) -> str:
+    """Return str(NextHop)."""
+    return str(NextHop(host, port, bracketed))
 
 
-def is_ip(text):
+def is_ip(text: str) -> bool:
     """Return whether a text is an IP address."""
     try:
         ipaddress.ip_address(text)
@@ -189,7 +204,7 @@ def is_ip(text):
     return True
 
 
-def score_key(text):
+def score_key(text: object) -> str:
     """Return a key of an amavis sender score table, refusing those that never match.
 
     amavis looks a sender up as user+ext@sub.example.com, user@..., user@ (any
@@ -212,7 +227,7 @@ def score_key(text):
     return domain(key)
 
 
-def score(text):
+def score(text: object) -> float:
     """Return a score as a float, refusing what amavis would read as 0, 1 or 3."""
     try:
         # Python takes 1_0 and the digits of other scripts as well.

@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import tempfile
+from collections.abc import Callable, Collection, Sequence
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _files, _leftovers, _records
 
@@ -24,20 +25,23 @@ ED25519_PRIVATE = bytes.fromhex("302e020100300506032b657004220420")
 ED25519_PUBLIC = bytes.fromhex("302a300506032b6570032100")
 ED25519_LENGTH = 32
 
+# Runs a command and returns (return code, output, errors), as AnsibleModule.run_command does.
+Run = Callable[..., tuple[int, str, str]]
+
 
 class Broken(ValueError):
     """A file that holds no key; the text names it and the way out."""
 
 
-def make(run, algorithm):
-    """Return a new private key as the signer reads it: PEM for RSA, base64 of the 32 bytes for Ed25519."""
+def make(run: Run, algorithm: str) -> str:
+    """Return a new private key (a key of ALGORITHMS) as the signer reads it: PEM for RSA, base64 of the 32 bytes for Ed25519."""
     pem = run(["openssl", "genpkey", *ALGORITHMS[algorithm]], check_rc=True)[1]
     if algorithm == "rsa":
         return pem
     return base64.b64encode(_der(pem).removeprefix(ED25519_PRIVATE)).decode("ascii") + "\n"
 
 
-def public(run, path, algorithm):
+def public(run: Run, path: str | pathlib.Path, algorithm: str) -> str:
     """Return the base64 text of a key's tag p=; raises Broken."""
     try:
         text = pathlib.Path(path).read_text(encoding="ascii")
@@ -47,8 +51,8 @@ def public(run, path, algorithm):
             key = base64.b64decode(text.strip(), validate=True)
             if len(key) != ED25519_LENGTH:
                 raise ValueError("openssl takes no notice of what stands behind a key")
-            der = base64.b64encode(ED25519_PRIVATE + key).decode("ascii")
-            text = f"-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n"
+            inside = base64.b64encode(ED25519_PRIVATE + key).decode("ascii")
+            text = f"-----BEGIN PRIVATE KEY-----\n{inside}\n-----END PRIVATE KEY-----\n"
         # "openssl rsa -check" takes no other kind of key and no public one; the empty password keeps it from asking for one.
         command = ["openssl", "rsa", "-passin", "pass:", "-check", "-pubout"] if algorithm == "rsa" else ["openssl", "pkey", "-pubout"]
         rc, out, _err = run(command, data=text)
@@ -62,19 +66,19 @@ def public(run, path, algorithm):
     return base64.b64encode(der.removeprefix(ED25519_PUBLIC)).decode("ascii")
 
 
-def _der(pem):
+def _der(pem: str) -> bytes:
     """Return what PEM holds; openssl may print more than that."""
     inside = re.search(r"-----BEGIN [A-Z ]+-----(.*?)-----END", pem, re.DOTALL)
     return base64.b64decode(inside[1]) if inside else b""
 
 
-def record(algorithm, key):
-    """Return the text of a key's TXT record."""
+def record(algorithm: str, key: str) -> str:
+    """Return the text of a public key's TXT record (RFC 6376 section 3.6.1)."""
     return f"v=DKIM1; k={algorithm}; p={key}"
 
 
-def published(name, key):
-    """Return ('yes' | 'no' | 'other' | 'unknown', a sentence) of a key's record."""
+def published(name: str, key: str) -> tuple[str, str]:
+    """Return whether a public key's record is published: 'yes', 'no', 'other' (another key is) or 'unknown', and why not."""
     try:
         found = [tags for tags in map(_records.tags, _records.lookup(name, "TXT")) if "p" in tags]
     except _records.Unknown as error:
@@ -95,23 +99,23 @@ class Keyring:
     Beside the keys, SELECTOR.pem, a file `signing` has the selector in use in its first line, and below it the domains that are signed with it.
     """
 
-    def __init__(self, run, directory, domains, algorithm):
+    def __init__(self, run: Run, directory: str, domains: Sequence[str], algorithm: str) -> None:
         self.run, self.domains, self.algorithm = run, domains, algorithm
         self.directory = pathlib.Path(directory)
 
-    def directories(self):
+    def directories(self) -> list[pathlib.Path]:
         """Return the directories that this writes in, the upper ones first."""
         return [self.directory.parent.parent, self.directory.parent, self.directory]
 
-    def path(self, selector):
+    def path(self, selector: str) -> pathlib.Path:
         return self.directory / f"{selector}.pem"
 
-    def public(self, selector):
+    def public(self, selector: str) -> str:
         """Return the base64 text of a key's tag p=, '' where there is no file; raises Broken."""
         path = self.path(selector)
         return public(self.run, path, self.algorithm) if path.exists() else ""
 
-    def signing(self):
+    def signing(self) -> tuple[str, list[str]]:
         """Return (selector, domains) in use, ('', []) where there is none or its key is gone."""
         try:
             selector, *domains = (self.directory / "signing").read_text(encoding="ascii").split()
@@ -120,7 +124,7 @@ class Keyring:
         domains = [domain for domain in self.domains if domain in domains]
         return (selector, domains) if self.path(selector).exists() and domains else ("", [])
 
-    def next(self, selector, published):
+    def next(self, selector: str, published: Collection[str]) -> tuple[str, list[str]]:
         """Return (selector, domains) to sign with from now on: a new key takes over once it is published for all that the old one signs for."""
         before, domains = self.signing()
         if before == selector:
@@ -129,7 +133,8 @@ class Keyring:
             return selector, [domain for domain in self.domains if domain in published]
         return before, domains
 
-    def add(self, selector, ids):
+    def add(self, selector: str, ids: tuple[int, int]) -> None:
+        """Make the key of a selector; its file and the directories get the owner and the group `ids`. Raises OSError."""
         if not self.signing()[0]:
             # It names a key that is gone, which may have had this very selector.
             (self.directory / "signing").unlink(missing_ok=True)
@@ -143,5 +148,6 @@ class Keyring:
                 os.rename(aside, directory)
         _files.replace(self.path(selector), make(self.run, self.algorithm).encode("ascii"), ids, 0o640)
 
-    def sign_with(self, selector, domains, ids):
+    def sign_with(self, selector: str, domains: Sequence[str], ids: tuple[int, int]) -> None:
+        """Write what signing() reads. Raises OSError."""
         _files.replace(self.directory / "signing", "\n".join([selector, *domains, ""]).encode("ascii"), ids, 0o640)

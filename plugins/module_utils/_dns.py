@@ -3,7 +3,8 @@
 """Asks one name server one question (RFC 1035).
 
 Private to antispam.gateway. The C library's resolver cannot be told which
-server to ask, and a host that is not set up yet has no DNS library for Python.
+server to ask. dnspython could, but the preflight asks before the first package
+is installed, so that a bare host without a usable resolver is left as it was.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import secrets
 import socket
 import struct
 import time
+from typing import NamedTuple
 
 A, SOA, MX, AAAA = 1, 6, 15, 28
-# Seconds for one try; UDP may lose it.
-TIMEOUT, TRIES = 5, 2
+TIMEOUT = 5  # seconds for one try
+TRIES = 2  # UDP may lose one
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 # A name that does not exist is an answer too.
 ANSWERS = ("NOERROR", "NXDOMAIN")
@@ -26,11 +28,16 @@ class Unanswered(Exception):
     """The server gave no answer; the text says why."""
 
 
-def ask(server, name, kind, timeout=TIMEOUT, tries=TRIES, port=53):
-    """Return (rcode, addresses, count): the response code's name, the A records, and how many records of the asked kind came.
+class Answer(NamedTuple):
+    """What a server said."""
 
-    `server` is an IP address. Raises Unanswered.
-    """
+    rcode: str  # one of RCODES, or RCODE and its number
+    addresses: list[str]  # of the A records
+    found: int  # how many records of the asked kind came
+
+
+def ask(server: str, name: str, kind: int, timeout: float = TIMEOUT, tries: int = TRIES, port: int = 53) -> Answer:
+    """Ask for the records of one kind. `server` is an IP address, `timeout` the seconds for each of the tries. Raises Unanswered."""
     question = b"".join(bytes([len(label)]) + label for label in name.encode("ascii").split(b".") if label) + b"\0" + struct.pack("!2H", kind, 1)
     reason = f"no answer within {timeout} s"
     for _try in range(tries):
@@ -49,13 +56,13 @@ def ask(server, name, kind, timeout=TIMEOUT, tries=TRIES, port=53):
     raise Unanswered(reason)
 
 
-def refusal(server):
+def refusal(server: str) -> str:
     """Return '' if a server is a resolver for this host that reaches the root of the DNS, else its response code; raises Unanswered."""
     rcode = ask(server, ".", SOA)[0]
     return "" if rcode in ANSWERS else rcode
 
 
-def _receive(connection, number, kind, deadline):
+def _receive(connection: socket.socket, number: int, kind: int, deadline: float) -> Answer:
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -67,12 +74,13 @@ def _receive(connection, number, kind, deadline):
             if found == number and flags & 0x8000:
                 records = _records(data, questions, answers)
                 addresses = [socket.inet_ntoa(value) for type_, value in records if type_ == A and len(value) == 4]
-                return RCODES.get(flags & 15, f"RCODE {flags & 15}"), addresses, sum(type_ == kind for type_, _value in records)
+                return Answer(RCODES.get(flags & 15, f"RCODE {flags & 15}"), addresses, sum(type_ == kind for type_, _value in records))
         except (struct.error, IndexError):
             continue
 
 
-def _records(data, questions, answers):
+def _records(data: bytes, questions: int, answers: int) -> list[tuple[int, bytes]]:
+    """Return (type, RDATA) of each answer; IndexError or struct.error says that the message is cut off."""
     at = _HEADER.size
     for _question in range(questions):
         at = _after_name(data, at) + 4
@@ -87,7 +95,7 @@ def _records(data, questions, answers):
     return records
 
 
-def _after_name(data, at):
+def _after_name(data: bytes, at: int) -> int:
     """Return where a name ends that begins here: with an empty label, or with a pointer (RFC 1035 section 4.1.4)."""
     while data[at]:
         if data[at] >= 0xC0:

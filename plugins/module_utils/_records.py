@@ -13,7 +13,7 @@ try:
     import dns.exception
     import dns.resolver
 except ImportError:
-    dns = None
+    dns = None  # type: ignore[assignment]
 
 # Seconds for one question, all servers and tries together.
 LIFETIME = 15
@@ -24,12 +24,12 @@ class Unknown(Exception):
     """The DNS gave no answer, which says nothing about what is published; the text says why."""
 
 
-def missing_package():
+def missing_package() -> str:
     """Return the Debian package to install, '' where it is there."""
     return "" if dns else PACKAGE
 
 
-def lookup(name, kind):
+def lookup(name: str, kind: str) -> list[str]:
     """Return the records of one type as text, TXT strings joined; an empty list where there are none. Raises Unknown."""
     try:
         answer = dns.resolver.resolve(name, kind, lifetime=LIFETIME)
@@ -42,7 +42,7 @@ def lookup(name, kind):
     return sorted(record.to_text() for record in answer)
 
 
-def tags(text):
+def tags(text: str) -> dict[str, str]:
     """Return the tag=value list of a DKIM, DMARC, MTA-STS or TLS-RPT record (RFC 6376 section 3.2) as a dictionary."""
     pairs = (part.partition("=") for part in text.split(";"))
     return {name.strip().lower(): re.sub(r"\s+", "", value) for name, equals, value in pairs if equals}

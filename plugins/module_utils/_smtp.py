@@ -1,42 +1,28 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-# Private to this collection: it may change without notice.
-
 """One real SMTP conversation, every reply kept.
 
-``converse(host=..., ...)`` returns what was said. This file imports nothing of Ansible, so it also runs by itself
-wherever there is a Python, with the same arguments as JSON, and writes the result as JSON:
-
-    python3 -c "$(cat _smtp.py)" < arguments.json
-    python3 - '{"host": "mx1.example.com", "recipients": ["alice@example.com"]}' < _smtp.py
+Private to antispam.gateway. ``converse(host=..., ...)`` returns what was said. This file imports nothing of Ansible, so that
+it runs wherever there is a Python: the tests of a gateway send it to the hosts that speak to it.
 """
 
 from __future__ import annotations
 
 import base64
-import email.message
+import dataclasses
 import email.parser
-import email.policy
-import email.utils
 import errno
-import io
-import json
 import re
 import socket
 import ssl
-import sys
 import time
-import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any, Required, TypedDict
+
+from ansible_collections.antispam.gateway.plugins.module_utils import _samples
 
 STOPS = ("connect", "helo", "login", "mail", "rcpt", "data")
 TLS = ("never", "may", "require", "implicit")
-SAMPLES = ("clean", "gtube", "eicar", "eicar_zip", "oversize")
-DEFAULT_OVERSIZE = 50 * 1024 * 1024 + 1
-
-# Both test strings are put together here: a file that holds one whole is itself taken for spam or for a virus.
-GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL" + "*C.34X"
-EICAR = "X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-" + "TEST-FILE!$H+H*"
 
 _REPLY_LINE = re.compile(r"([2-5][0-9][0-9])(?:([ -])(.*))?")
 _ENHANCED_CODE = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
@@ -45,77 +31,80 @@ _MAX_REPLY_BYTES = 64 * 1024
 _QUIT_SECONDS = 10
 
 
-class SmtpError(Exception):
-    """The conversation could not be held to its end; ``result`` is what had been said until then."""
+class Reply(TypedDict):
+    """One reply of the server. ``text`` is without codes, ``seconds`` count from the last byte sent to the end of the reply."""
 
-    def __init__(self, message, result=None):
+    step: str  # one of STOPS, or starttls, end_of_data, quit, script
+    command: str  # what was sent, without the password
+    code: int
+    enhanced_code: str | None  # RFC 3463
+    text: str
+    lines: list[str]  # as they came
+    seconds: float
+
+
+class Tls(TypedDict):
+    """What was agreed on in the handshake."""
+
+    protocol: str | None
+    cipher: str
+    bits: int
+    verified: bool
+
+
+class Record(TypedDict):
+    """What was said in a conversation. What it did not get to is None."""
+
+    host: str
+    port: int
+    peer_address: str | None
+    local_address: str | None
+    helo: str | None
+    sender: str
+    recipients: list[str]
+    replies: list[Reply]
+    reply: Reply | None  # the last one before QUIT, which decided
+    verdict: str | None  # accepted, deferred (4xx) or refused (5xx)
+    refused_at: str | None  # the step
+    extensions: list[str]
+    tls: Tls | None
+    message_id: str | None
+    message_size: int | None  # bytes, as announced with SIZE
+    bytes_sent: int  # after DATA
+    queue_id: str | None
+    seconds: float | None
+
+
+class Line(TypedDict, total=False):
+    """A line of a script; see Conversation."""
+
+    send: Required[str]
+    replies: int
+    chunk: int  # bytes
+    pause: float  # seconds after each chunk
+
+
+class SmtpError(Exception):
+    """The conversation could not be held to its end; ``result`` is the Record until then, empty after a wrong argument."""
+
+    def __init__(self, message: str, result: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.result = result or {}
 
 
-def converse(**arguments):
-    """Hold the conversation and return its record; see Conversation for the arguments."""
+def converse(**arguments: Any) -> Record:
+    """Hold the conversation and return its record; see Conversation for the arguments. Raises SmtpError."""
     return Conversation(**arguments).hold()
 
 
-# ---- messages -----------------------------------------------------------------------------------------------------
-
-
-def sample_message(sample="clean", sender="", recipients=(), domain="localhost", subject=None, headers=None, size=None):
-    """A well-formed message (bytes, CRLF) that a gateway must deliver or refuse, according to its kind."""
-    subjects = {
-        "clean": "Test: a clean message",
-        "gtube": "Test: GTUBE, which every spam filter knows",
-        "eicar": "Test: the EICAR test file",
-        "eicar_zip": "Test: the EICAR test file in a zip archive",
-        "oversize": "Test: a large message",
-    }
-    message = email.message.EmailMessage(policy=email.policy.SMTP)
-    message["Date"] = email.utils.formatdate()
-    message["Message-ID"] = email.utils.make_msgid(domain=domain)
-    # With a full name: SpamAssassin adds a point where one is missing and the client's host name looks like an address.
-    message["From"] = f"Mail Gateway Test <{sender or 'MAILER-DAEMON@' + domain}>"
-    message["To"] = ", ".join(recipients) or "undisclosed-recipients:;"
-    message["Subject"] = subjects[sample] if subject is None else subject
-    message["Auto-Submitted"] = "auto-generated"
-
-    text = "This message was sent on purpose, to test a mail gateway. It can be deleted.\n"
-    message.set_content(text + "\n" + GTUBE + "\n" if sample == "gtube" else text)
-    # A name that no list of forbidden file types knows: it is the virus scanner that must say no.
-    if sample == "eicar":
-        message.add_attachment(EICAR.encode(), "application", "octet-stream", filename="eicar.txt")
-    elif sample == "eicar_zip":
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
-            zipped.writestr("eicar.txt", EICAR)
-        message.add_attachment(archive.getvalue(), "application", "zip", filename="eicar.zip")
-
-    for name, value in (headers or {}).items():
-        del message[name]
-        message[name] = str(value)
-
-    data = message.as_bytes()
-    if sample == "oversize":
-        data += _padding((DEFAULT_OVERSIZE if size is None else size) - len(data))
-    return data
-
-
-def _padding(size):
-    """Lines of text, ``size`` bytes in all."""
-    if size < 2:
-        return b""
-    lines = max(size // 64 - 1, 0)
-    return (b"x" * 62 + b"\r\n") * lines + b"x" * (size - 64 * lines - 2) + b"\r\n"
-
-
-def crlf(data):
-    """The same text with every line ended by CRLF, the last one too."""
+def crlf(data: bytes) -> bytes:
+    """Return the same text with every line ended by CRLF, the last one too."""
     data = re.sub(rb"\r\n|\r|\n", b"\r\n", data)
     return data if data.endswith(b"\r\n") or not data else data + b"\r\n"
 
 
-def dot_stuffed(data):
-    """RFC 5321 4.5.2; ``data`` has CRLF line ends."""
+def dot_stuffed(data: bytes) -> bytes:
+    """Return a text with CRLF line ends as DATA carries it (RFC 5321 section 4.5.2)."""
     return re.sub(rb"(?m)^\.", b"..", data)
 
 
@@ -131,73 +120,79 @@ class _NoSMTP(OSError):
 
 
 class _Wire:
-    """A TCP or TLS connection that keeps one deadline over everything it does."""
+    """A TCP or TLS connection that keeps one deadline over everything it does: ``timeout`` in seconds, from now on."""
 
-    def __init__(self, timeout):
+    def __init__(self, timeout: float) -> None:
         self.deadline = time.monotonic() + timeout
-        self.sock = None
-        self.peer = None
-        self.local = None
+        self.peer = ""
+        self.local = ""
+        self._sock: socket.socket | None = None
         self._buffer = b""
 
-    def _wait_at_most(self, share=1):
+    def _wait_at_most(self, share: int = 1) -> float:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("deadline")
         return left / share
 
-    def connect(self, host, port, source_address):
+    def _ready(self) -> socket.socket:
+        """Return the socket, which from now on waits until the deadline and no longer."""
+        if not self._sock:
+            raise _Closed("not connected")
+        self._sock.settimeout(self._wait_at_most())
+        return self._sock
+
+    def connect(self, host: str, port: int, source_address: str | None) -> None:
         """To the first address of the host that answers; none of them may use up the time of the others."""
         try:
             addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except UnicodeError as exc:
             raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
         if source_address:
-            family = socket.AF_INET6 if ":" in source_address else socket.AF_INET
-            addresses = [entry for entry in addresses if entry[0] == family] or addresses
+            wanted = socket.AF_INET6 if ":" in source_address else socket.AF_INET
+            addresses = [entry for entry in addresses if entry[0] == wanted] or addresses
         for position, (family, kind, protocol, _name, address) in enumerate(addresses):
-            self.peer = address[0]
-            self.sock = socket.socket(family, kind, protocol)
+            self.peer = str(address[0])
+            self._sock = socket.socket(family, kind, protocol)
             try:
-                self.sock.settimeout(self._wait_at_most(share=len(addresses) - position))
+                self._sock.settimeout(self._wait_at_most(share=len(addresses) - position))
                 if source_address:
-                    self.sock.bind((source_address, 0))
-                self.sock.connect(address)
-                self.local = self.sock.getsockname()[0]
+                    self._sock.bind((source_address, 0))
+                self._sock.connect(address)
+                self.local = self._sock.getsockname()[0]
                 return
             except OSError:
                 self.close()
                 if position == len(addresses) - 1:
                     raise
 
-    def start_tls(self, context, host):
+    def start_tls(self, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
         if self._buffer:
             raise _NoSMTP(f"it sent {self._buffer[:80]!r} in clear text after its answer to STARTTLS")
-        self.sock.settimeout(self._wait_at_most())
-        self.sock = context.wrap_socket(self.sock, server_hostname=host)
+        sock = context.wrap_socket(self._ready(), server_hostname=host)
+        self._sock = sock
+        return sock
 
-    def send(self, data, chunk=0, pause=0.0):
+    def send(self, data: bytes, chunk: int = 0, pause: float = 0.0) -> None:
         for start in range(0, len(data), chunk or len(data) or 1):
-            self.sock.settimeout(self._wait_at_most())
-            self.sock.sendall(data[start : start + chunk] if chunk else data)
+            self._ready().sendall(data[start : start + chunk] if chunk else data)
             if pause:
                 time.sleep(min(pause, self._wait_at_most()))
 
-    def line(self):
+    def line(self) -> str:
         while b"\n" not in self._buffer:
             if len(self._buffer) > _MAX_REPLY_BYTES:
                 raise _NoSMTP("it sent a line without end")
-            self.sock.settimeout(self._wait_at_most())
-            received = self.sock.recv(4096)
+            received = self._ready().recv(4096)
             if not received:
                 raise _Closed("closed")
             self._buffer += received
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line.rstrip(b"\r").decode("utf-8", "backslashreplace")
 
-    def reply(self):
+    def reply(self) -> list[str]:
         """One reply of one or more lines, as they came."""
-        lines = []
+        lines: list[str] = []
         while True:
             line = self.line()
             match = _REPLY_LINE.fullmatch(line)
@@ -211,15 +206,17 @@ class _Wire:
             if match.group(2) != "-":
                 return lines
 
-    def close(self):
-        if self.sock:
-            self.sock.close()
-            self.sock = None
+    def close(self) -> None:
+        if self._sock:
+            self._sock.close()
+            self._sock = None
 
 
 # ---- the conversation ---------------------------------------------------------------------------------------------
 
 
+# Without a repr, which would hold the password.
+@dataclasses.dataclass(repr=False)
 class Conversation:
     """What to say, and the record of what was said.
 
@@ -235,75 +232,54 @@ class Conversation:
     line is QUIT; a server that hangs up before is no failure. A character of ``send`` is one byte (U+0000 to U+00FF).
     """
 
-    def __init__(
-        self,
-        host,
-        port=25,
-        source_address=None,
-        helo=None,
-        sender="",
-        recipients=(),
-        tls="may",
-        validate_certs=False,
-        ca_path=None,
-        sample=None,
-        content=None,
-        subject=None,
-        headers=None,
-        size=None,
-        timeout=300,
-        stop_after="data",
-        script=None,
-        early=False,
-        username=None,
-        password=None,
-    ):
-        self.host = host
-        self.port = port
-        self.source_address = source_address
-        self.helo = helo
-        self.sender = sender
-        self.recipients = list(recipients)
-        self.tls = tls
-        self.validate_certs = validate_certs
-        self.ca_path = ca_path
-        self.sample = sample or "clean"
-        self.content = content
-        self.subject = subject
-        self.headers = headers
-        self.size = size
-        self.timeout = timeout
-        self.stop_after = stop_after
-        self.script = script
-        self.early = early
-        self.username = username
-        self.password = password
+    host: str
+    port: int = 25
+    source_address: str | None = None
+    helo: str | None = None
+    sender: str = ""
+    recipients: Sequence[str] = ()
+    tls: str = "may"
+    validate_certs: bool = False
+    ca_path: str | None = None
+    sample: str | None = None
+    content: str | bytes | None = None
+    subject: str | None = None
+    headers: Mapping[str, object] | None = None
+    size: int | None = None
+    timeout: float = 300
+    stop_after: str = "data"
+    script: Sequence[str | Line] | None = None
+    early: bool = False
+    username: str | None = None
+    password: str | None = None
 
-        self.wire = _Wire(timeout)
-        self.extensions = {}
+    def __post_init__(self) -> None:
+        self.wire = _Wire(self.timeout)
+        self.extensions: dict[str, str] = {}
         self.doing = "connect"  # for error messages: what was asked last
-        self.record = {
-            "host": host,
-            "port": port,
-            "peer_address": None,
-            "local_address": None,
-            "helo": helo,
-            "sender": sender,
-            "recipients": self.recipients,
-            "replies": [],
-            "reply": None,
-            "verdict": None,
-            "refused_at": None,
-            "extensions": [],
-            "tls": None,
-            "message_id": None,
-            "message_size": None,
-            "bytes_sent": 0,
-            "queue_id": None,
-            "seconds": None,
-        }
+        self.record = Record(
+            host=self.host,
+            port=self.port,
+            peer_address=None,
+            local_address=None,
+            helo=self.helo,
+            sender=self.sender,
+            recipients=list(self.recipients),
+            replies=[],
+            reply=None,
+            verdict=None,
+            refused_at=None,
+            extensions=[],
+            tls=None,
+            message_id=None,
+            message_size=None,
+            bytes_sent=0,
+            queue_id=None,
+            seconds=None,
+        )
 
-    def hold(self):
+    def hold(self) -> Record:
+        """Hold the conversation and return its record; raises SmtpError."""
         started = time.monotonic()
         self._check_arguments()
         try:
@@ -315,7 +291,7 @@ class Conversation:
                 self._dialogue()
                 self._quit()
             else:
-                self._play()
+                self._play(self.script)
             self._judge()
         except SmtpError:
             self._quit()
@@ -324,12 +300,16 @@ class Conversation:
             raise SmtpError(self._explanation(exc), self.record) from exc
         finally:
             self.wire.close()
-            self.record["peer_address"] = self.wire.peer
+            self.record["peer_address"] = self.wire.peer or None
             self.record["seconds"] = round(time.monotonic() - started, 3)
         return self.record
 
-    def _check_arguments(self):
-        for name, value, choices in (("stop_after", self.stop_after, STOPS), ("tls", self.tls, TLS), ("sample", self.sample, SAMPLES)):
+    def _check_arguments(self) -> None:
+        for name, value, choices in (
+            ("stop_after", self.stop_after, STOPS),
+            ("tls", self.tls, TLS),
+            ("sample", self.sample or "clean", tuple(_samples.SUBJECTS)),
+        ):
             if value not in choices:
                 raise SmtpError(f"{name} is {value!r}, it must be one of {', '.join(choices)}")
         if not 0 < self.port < 65536:
@@ -351,10 +331,10 @@ class Conversation:
             if not re.fullmatch(r"[ !-;=?-~]*", word):
                 raise SmtpError(f"{name}: {word!r} cannot be sent in an SMTP command: use printable ASCII without < and >")
 
-    def _dialogue(self):
+    def _dialogue(self) -> None:
         if self.early:
             self.wire.send(b"EHLO " + self._name().encode("ascii") + b"\r\n")
-        if not self._ask("connect") or self.stop_after == "connect":
+        if not _is_yes(self._ask("connect")) or self.stop_after == "connect":
             return
         if not self._say_hello():
             return
@@ -365,18 +345,19 @@ class Conversation:
         if self.username and not self._log_in() or self.stop_after == "login":
             return
         message = self._message()
-        if not self._ask("mail", f"MAIL FROM:<{self.sender}>{self._mail_parameters(message)}"):
+        if not _is_yes(self._ask("mail", f"MAIL FROM:<{self.sender}>{self._mail_parameters(message)}")):
             return
         if self.stop_after == "mail":
             return
         accepted = False
         for recipient in self.recipients:
-            accepted = self._ask("rcpt", f"RCPT TO:<{recipient}>") or accepted
-            if self.record["reply"]["code"] == 421:
+            reply = self._ask("rcpt", f"RCPT TO:<{recipient}>")
+            accepted = _is_yes(reply) or accepted
+            if reply["code"] == 421:
                 return
         if self.stop_after == "rcpt" or not accepted:
             return
-        if not self._ask("data", "DATA", wanted=3):
+        if self._ask("data", "DATA")["code"] // 100 != 3:
             return
         self.doing = "the message"
         stuffed = dot_stuffed(message)
@@ -386,91 +367,95 @@ class Conversation:
             self.doing = "the end of DATA"
         except ConnectionError:
             pass  # a server that hangs up in the middle may have said why
-        self._note("end_of_data", ".", time.monotonic())
+        self._note("end_of_data", ".")
 
-    def _play(self):
+    def _play(self, script: Sequence[str | Line]) -> None:
         try:
-            for each in self.script:
-                line = {"send": each} if isinstance(each, str) else each
+            for each in script:
+                line = Line(send=each) if isinstance(each, str) else each
                 data = line["send"].encode("latin-1")
                 self.doing = repr(line["send"][:60])
                 self.wire.send(data, line.get("chunk", 0), line.get("pause", 0))
                 self.record["bytes_sent"] += len(data)
                 for _reply in range(line.get("replies", 1)):
-                    self._note("script", line["send"][:200], time.monotonic())
+                    self._note("script", line["send"][:200])
         except ConnectionError:
             pass  # to be thrown out is a result here
         while True:
             try:
-                self._note("script", "", time.monotonic())
+                self._note("script", "")
             except ConnectionError:
                 return
 
-    def _ask(self, step, command="", wanted=2):
-        """Send a command, note the reply; True if it begins with the wanted digit."""
+    def _ask(self, step: str, command: str = "") -> Reply:
+        """Send a command, note the reply and return it."""
         self.doing = command or step
         if command and self.early and step == "helo":
             self.early = False  # it was sent before
         elif command:
             self.wire.send(command.encode("ascii") + b"\r\n")
-        return self._note(step, command, time.monotonic())["code"] // 100 == wanted
+        return self._note(step, command)
 
-    def _note(self, step, command, since):
+    def _note(self, step: str, command: str) -> Reply:
+        """Wait for the reply to what was just sent, note it and return it."""
+        since = time.monotonic()
         lines = self.wire.reply()
         code = int(lines[0][:3])
         texts = [line[4:] for line in lines]
         enhanced = _ENHANCED_CODE.match(texts[0])
+        enhanced_code = None
         if enhanced and enhanced.group(1)[0] == lines[0][0]:
             enhanced_code = enhanced.group(1)
             texts = [_ENHANCED_CODE.sub("", text, count=1) if text.startswith(enhanced_code) else text for text in texts]
-        else:
-            enhanced_code = None
-        reply = {
-            "step": step,
-            "command": command,
-            "code": code,
-            "enhanced_code": enhanced_code,
-            "text": "\n".join(texts),
-            "lines": lines,
-            "seconds": round(time.monotonic() - since, 3),
-        }
+        reply = Reply(
+            step=step,
+            command=command,
+            code=code,
+            enhanced_code=enhanced_code,
+            text="\n".join(texts),
+            lines=lines,
+            seconds=round(time.monotonic() - since, 3),
+        )
         self.record["replies"].append(reply)
         if step != "quit":
             self.record["reply"] = reply
         return reply
 
-    def _say_hello(self):
+    def _say_hello(self) -> bool:
         self.extensions = {}  # RFC 3207 4.2: what was offered before TLS counts no more
-        if self._ask("helo", "EHLO " + self._name()):
-            lines = self.record["reply"]["text"].split("\n")[1:]
+        name = self._name()
+        reply = self._ask("helo", "EHLO " + name)
+        if _is_yes(reply):
+            lines = reply["text"].split("\n")[1:]
             self.record["extensions"] = lines
             self.extensions = {line.split(" ")[0].upper(): line for line in lines}
             return True
         # RFC 5321 3.2: a server may be too old for EHLO.
-        return self.record["reply"]["code"] in (500, 502) and self._ask("helo", "HELO " + self.helo)
+        return reply["code"] in (500, 502) and _is_yes(self._ask("helo", "HELO " + name))
 
-    def _name(self):
+    def _name(self) -> str:
+        """Return the name to greet with; by default that of this machine."""
         if not self.helo:
             self.helo = self.record["helo"] = self._own_name()
         return self.helo
 
-    def _own_name(self):
+    def _own_name(self) -> str:
         name = socket.getfqdn()
         if "." in name and not name.startswith("localhost"):
             return name
         return f"[IPv6:{self.wire.local}]" if ":" in self.wire.local else f"[{self.wire.local}]"
 
-    def _start_tls(self):
+    def _start_tls(self) -> bool:
         if "STARTTLS" not in self.extensions:
             if self.tls == "require":
                 raise SmtpError(f"{self._place()}: the server does not offer STARTTLS, and tls is require", self.record)
             return True
-        if not self._ask("starttls", "STARTTLS"):
+        if not _is_yes(self._ask("starttls", "STARTTLS")):
             return False
         self._shake_hands()
         return self._say_hello()
 
-    def _shake_hands(self):
+    def _shake_hands(self) -> None:
         context = ssl.create_default_context()
         if self.ca_path:
             context.load_verify_locations(self.ca_path)
@@ -478,28 +463,25 @@ class Conversation:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         self.doing = "the TLS handshake"
-        self.wire.start_tls(context, self.host)
-        cipher, _protocol, bits = self.wire.sock.cipher()
-        self.record["tls"] = {
-            "protocol": self.wire.sock.version(),
-            "cipher": cipher,
-            "bits": bits,
-            "verified": self.validate_certs,
-        }
+        sock = self.wire.start_tls(context, self.host)
+        # It is None before the handshake only.
+        cipher, _protocol, bits = sock.cipher() or ("", "", 0)
+        self.record["tls"] = Tls(protocol=sock.version(), cipher=cipher, bits=bits, verified=self.validate_certs)
 
-    def _log_in(self):
+    def _log_in(self) -> bool:
         if "PLAIN" not in self.extensions.get("AUTH", "").upper().split():
             raise SmtpError(f"{self._place()}: the server does not offer AUTH PLAIN", self.record)
         self.doing = "AUTH PLAIN"
         secret = base64.b64encode(f"\0{self.username}\0{self.password}".encode())
         self.wire.send(b"AUTH PLAIN " + secret + b"\r\n")
-        return self._note("login", "AUTH PLAIN", time.monotonic())["code"] == 235
+        return self._note("login", "AUTH PLAIN")["code"] == 235
 
-    def _message(self):
+    def _message(self) -> bytes:
+        """Return the message with CRLF line ends."""
         if self.content is None:
-            domain = self.sender.rpartition("@")[2] or self.helo
+            domain = self.sender.rpartition("@")[2] or self._name()
             try:
-                data = sample_message(self.sample, self.sender, self.recipients, domain, self.subject, self.headers, self.size)
+                data = _samples.sample_message(self.sample or "clean", self.sender, self.recipients, domain, self.subject, self.headers, self.size)
             except (ValueError, LookupError, AttributeError, TypeError) as exc:
                 raise SmtpError(f"the sample message cannot be built, check subject, headers and sender: {exc}", self.record) from exc
         else:
@@ -509,7 +491,7 @@ class Conversation:
         self.record["message_id"] = email.parser.BytesHeaderParser().parsebytes(header).get("Message-ID")
         return data
 
-    def _mail_parameters(self, message):
+    def _mail_parameters(self, message: bytes) -> str:
         parameters = ""
         if "SIZE" in self.extensions:
             parameters += f" SIZE={len(message)}"
@@ -517,7 +499,7 @@ class Conversation:
             parameters += " BODY=8BITMIME"
         return parameters
 
-    def _quit(self):
+    def _quit(self) -> None:
         """Leave politely. Everything has been said by now: a server that does not answer this is no error."""
         self.wire.deadline = min(self.wire.deadline, time.monotonic() + _QUIT_SECONDS)
         try:
@@ -525,7 +507,7 @@ class Conversation:
         except OSError:
             pass
 
-    def _judge(self):
+    def _judge(self) -> None:
         """``accepted`` if the last step asked for was; a refusal is final (5xx) or, as Postfix says, deferred (4xx)."""
         reply = self.record["reply"]
         if not reply or reply["step"] == "script":
@@ -535,7 +517,7 @@ class Conversation:
             asked = [reply]
         classes = {each["code"] // 100 for each in asked}
         # RFC 4954 section 6: no other code is a login.
-        said_yes = reply["code"] == 235 if reply["step"] == "login" else classes & {2, 3}
+        said_yes = reply["code"] == 235 if reply["step"] == "login" else bool(classes & {2, 3})
         if said_yes:
             self.record["verdict"] = "accepted"
         else:
@@ -545,11 +527,11 @@ class Conversation:
         if queued:
             self.record["queue_id"] = queued.group(1)
 
-    def _place(self):
-        address = f"[{self.wire.peer}]" if self.wire.peer not in (None, self.host) else ""
+    def _place(self) -> str:
+        address = f"[{self.wire.peer}]" if self.wire.peer not in ("", self.host) else ""
         return f"{self.host}{address}:{self.port}"
 
-    def _explanation(self, exc):
+    def _explanation(self, exc: OSError) -> str:
         """One sentence: where, at which step, what happened; and one: what to do about it."""
         if isinstance(exc, socket.gaierror):
             cause, way_out = "the name does not resolve", "Check the host name, or give its address"
@@ -579,16 +561,6 @@ class Conversation:
         return f"{self._place()}, at {self.doing}: {cause}. {way_out}."
 
 
-def main():
-    text = sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read()
-    try:
-        result = converse(**json.loads(text))
-    except SmtpError as exc:
-        result = dict(exc.result, error=str(exc))
-    json.dump(result, sys.stdout)
-    sys.stdout.write("\n")
-    return 1 if "error" in result else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _is_yes(reply: Reply) -> bool:
+    """RFC 5321 section 4.2.1: positive completion."""
+    return reply["code"] // 100 == 2

@@ -98,13 +98,14 @@ domains:
 """
 
 import contextlib
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _dkim, _files, _leftovers, _records
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "required": True},
@@ -118,7 +119,7 @@ def main():
     )
     options = module.params
     groups = [options["domains"]] if options["shared"] else [[domain] for domain in options["domains"]]
-    result = {"changed": False, "domains": [], "diff": {"before": "", "after": ""}}
+    result: dict[str, Any] = {"changed": False, "domains": [], "diff": {"before": "", "after": ""}}
     try:
         if _records.missing_package() and not module.check_mode:
             raise ValueError(f"install the package {_records.PACKAGE}, without which no record can be looked up")
@@ -141,20 +142,21 @@ def main():
     module.exit_json(**result)
 
 
-def bring_up_to_date(module, keyring, public, ids, result):
+def bring_up_to_date(module: AnsibleModule, keyring: _dkim.Keyring, public: str, ids: tuple[int, int] | None, result: dict[str, Any]) -> None:
+    """Make the key where there is none (`public` is empty), let it sign where it may, and add to the module's result; `ids` is None in check mode."""
     selector, algorithm = module.params["selector"], keyring.algorithm
     existed = bool(public)
     before = keyring.signing()
     if not existed:
         result["changed"] = True
-        if not module.check_mode:
+        if ids:
             keyring.add(selector, ids)
             public = keyring.public(selector)
     keys = {domain: look_up(domain, selector, public) for domain in keyring.domains}
     after = keyring.next(selector, [domain for domain, key in keys.items() if key["published"] == "yes"])
     if after != before:
         result["changed"] = True
-        if not module.check_mode:
+        if ids:
             keyring.sign_with(*after, ids)
     for domain, key in keys.items():
         signs = domain in after[1]
@@ -171,9 +173,15 @@ def bring_up_to_date(module, keyring, public, ids, result):
         result["domains"].append(key)
 
 
-def look_up(domain, selector, public):
-    """Return what is known of one domain's record."""
-    key = {"domain": domain, "selector": selector, "name": f"{selector}._domainkey.{domain}", "published": "no", "reason": "the key is still to be made"}
+def look_up(domain: str, selector: str, public: str) -> dict[str, Any]:
+    """Return what is known of one domain's record: domain, selector, name, published, and the reason where it is not."""
+    key: dict[str, Any] = {
+        "domain": domain,
+        "selector": selector,
+        "name": f"{selector}._domainkey.{domain}",
+        "published": "no",
+        "reason": "the key is still to be made",
+    }
     if not public:
         return key
     if _records.missing_package():

@@ -109,6 +109,8 @@ wrong:
 
 import base64
 import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
@@ -123,25 +125,42 @@ except ImportError:
 # Seconds for the policy of MTA-STS.
 TIMEOUT = 15
 
+# Those of the module.
+Options = Mapping[str, Any]
+
+
+class Record(TypedDict):
+    """One record, as RETURN describes it."""
+
+    name: str
+    type: str
+    wanted: str
+    published: list[str]
+    state: str
+    note: str
+
 
 class Report:
-    def __init__(self, module):
-        self.module, self.records = module, []
+    """What was found out, a record after the other."""
 
-    def add(self, name, kind, wanted, judge, relevant=lambda text: True):
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def add(self, name: str, kind: str, wanted: str, judge: Callable[[list[str]], str], relevant: Callable[[str], bool] = lambda text: True) -> Record:
         """Look a record up. `judge` gets the relevant published texts and returns what is wrong with them, '' if nothing is; it may raise Unknown."""
-        record = {"name": name, "type": kind, "wanted": wanted, "published": [], "note": ""}
+        record = Record(name=name, type=kind, wanted=wanted, published=[], state="unknown", note="")
         try:
             record["published"] = [text for text in _records.lookup(name, kind) if relevant(text)]
             record["note"] = judge(record["published"]) if record["published"] else ""
         except _records.Unknown as error:
-            record.update(state="unknown", note=str(error))
+            record["note"] = str(error)
         else:
             record["state"] = "missing" if not record["published"] else "differs" if record["note"] else "ok"
         self.records.append(record)
         return record
 
-    def table(self):
+    def table(self) -> list[str]:
+        """Return the lines of a report to be read."""
         lines = []
         for record in self.records:
             lines.append(f"{record['state']:<8} {record['name']}. {record['type']} {record['wanted']}")
@@ -152,15 +171,16 @@ class Report:
         return lines
 
 
-def quoted(text):
-    """A TXT record as a zone file has it: strings of 255 octets at most (RFC 1035 section 3.3)."""
+def quoted(text: str) -> str:
+    """Return a TXT record as a zone file has it: strings of 255 octets at most (RFC 1035 section 3.3)."""
     return " ".join(f'"{text[start : start + 255]}"' for start in range(0, len(text), 255))
 
 
-def mx(report, domain, options):
+def mx(report: Report, domain: str, options: Options) -> None:
+    """The domain's mail comes here, and to no server that is not a gateway of the site (RFC 5321 section 5.1)."""
     ours = {name.rstrip(".").lower() + "." for name in options["gateways"]}
 
-    def judge(published):
+    def judge(published: list[str]) -> str:
         named = {text.split()[1].lower() for text in published}
         if options["hostname"] + "." not in named:
             return f"{options['hostname']} is not among them, so it gets no mail"
@@ -170,8 +190,10 @@ def mx(report, domain, options):
     report.add(domain, "MX", f"10 {options['hostname']}.", judge)
 
 
-def spf(report, domain, options):
-    def judge(published):
+def spf(report: Report, domain: str, options: Options) -> None:
+    """This gateway may send in the name of the domain (RFC 7208)."""
+
+    def judge(published: list[str]) -> str:
         if len(published) > 1:
             return "there must be one record with v=spf1, or none counts (RFC 7208 section 4.5)"
         words = published[0].lower().split()
@@ -188,8 +210,8 @@ def spf(report, domain, options):
     record["note"] = record["note"] or note
 
 
-def evaluate(domain, options):
-    """Return (result, address) of SPF for the first address of the gateway that does not pass (RFC 7208 section 2.6); ('', '') if all do."""
+def evaluate(domain: str, options: Options) -> tuple[str, str]:
+    """Return (result, address) of SPF for the first address of the gateway that does not pass (RFC 7208 section 2.6); ('', '') if all do. Raises Unknown."""
     for kind in ("A", "AAAA"):
         for address in _records.lookup(options["hostname"], kind):
             result = pyspf.check2(i=address, s=f"postmaster@{domain}", h=options["hostname"])[0]
@@ -200,13 +222,14 @@ def evaluate(domain, options):
     return "", ""
 
 
-def dkim(report, key):
+def dkim(report: Report, key: Mapping[str, Any]) -> None:
+    """One key of a domain (RFC 6376), an element of the option keys."""
     if key["record"] is None:
         return
 
     wanted = _records.tags(key["record"])
 
-    def judge(published):
+    def judge(published: list[str]) -> str:
         if any(_records.tags(text).get("p") == wanted["p"] for text in published):
             return ""
         return "it is the record of another key; with it, signatures of this gateway would fail"
@@ -216,8 +239,10 @@ def dkim(report, key):
         record["note"] = "the next run of antispam.gateway.site signs with it"
 
 
-def dmarc(report, domain, options):
-    def judge(published):
+def dmarc(report: Report, domain: str, options: Options) -> None:
+    """The domain has a policy (RFC 7489)."""
+
+    def judge(published: list[str]) -> str:
         if len(published) > 1:
             return "there must be one record with v=DMARC1, or none counts (RFC 7489 section 6.6.3)"
         return "" if _records.tags(published[0]).get("p") in ("none", "quarantine", "reject") else "it has no policy: p=none, p=quarantine or p=reject"
@@ -226,11 +251,12 @@ def dmarc(report, domain, options):
     report.add(f"_dmarc.{domain}", "TXT", quoted(wanted), judge, lambda text: text.replace(" ", "").startswith("v=DMARC1"))
 
 
-def mta_sts(report, domain, options):
+def mta_sts(report: Report, domain: str, options: Options) -> None:
+    """The policy that a domain may have names this gateway (RFC 8461)."""
     lines = ["version: STSv1", "mode: enforce", *(f"mx: {name}" for name in options["gateways"]), "max_age: 604800"]
     number = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
-    def judge(published):
+    def judge(published: list[str]) -> str:
         url = f"https://mta-sts.{domain}/.well-known/mta-sts.txt"
         try:
             policy = open_url(url, timeout=TIMEOUT, follow_redirects="none").read(65536).decode("utf-8", "replace")
@@ -246,22 +272,25 @@ def mta_sts(report, domain, options):
     record["note"] = record["note"] or f"goes with https://mta-sts.{domain}/.well-known/mta-sts.txt: {' / '.join(lines)}"
 
 
-def tls_rpt(report, domain, options):
-    def judge(published):
+def tls_rpt(report: Report, domain: str, options: Options) -> None:
+    """Reports about TLS have an address to go to (RFC 8460)."""
+
+    def judge(published: list[str]) -> str:
         return "" if _records.tags(published[0]).get("rua") else "it names no address (rua=)"
 
     wanted = f"v=TLSRPTv1; rua=mailto:{options['reports_to']}"
     report.add(f"_smtp._tls.{domain}", "TXT", quoted(wanted), judge, lambda text: text.replace(" ", "").startswith("v=TLSRPTv1"))
 
 
-def tlsa(report, module, options):
+def tlsa(report: Report, module: AnsibleModule, options: Options) -> None:
+    """The gateway's certificate has the key that is published (RFC 7672). Ends the module where there is no certificate."""
     rc, out, err = module.run_command(["openssl", "x509", "-noout", "-pubkey", "-in", options["certificate"]])
     if rc:
         module.fail_json(msg=f"{options['certificate']}: it holds no certificate that can be read ({err.strip()}); run antispam.gateway.site first")
     der = base64.b64decode("".join(line for line in out.splitlines() if not line.startswith("-----")))
     wanted = f"3 1 1 {hashlib.sha256(der).hexdigest()}"
 
-    def judge(published):
+    def judge(published: list[str]) -> str:
         # Records of other usages may be right too, and cannot be judged by the key alone.
         if wanted in published or not all(text.startswith("3 1 1 ") for text in published):
             return ""
@@ -272,7 +301,7 @@ def tlsa(report, module, options):
         record["note"] = "only in a signed zone; it has to change with the key"
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "hostname": {"type": "str", "required": True},
@@ -288,7 +317,7 @@ def main():
     options = module.params
     if _records.missing_package() or not pyspf:
         module.fail_json(msg=f"install the packages {_records.PACKAGE} and python3-spf; antispam.gateway.site does that")
-    report = Report(module)
+    report = Report()
     for domain in options["domains"]:
         mx(report, domain, options)
         spf(report, domain, options)

@@ -86,6 +86,7 @@ left_out:
 
 import concurrent.futures
 import pathlib
+from collections.abc import Iterable, Sequence, Set
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -95,8 +96,8 @@ LISTED = "2.0.0.127"
 NOT_LISTED = "1.0.0.127"
 
 
-def resolv_conf(path="/etc/resolv.conf"):
-    """Return the addresses of resolv.conf(5)."""
+def resolv_conf(path: str = "/etc/resolv.conf") -> list[str]:
+    """Return the addresses of resolv.conf(5), as they stand there; none if it cannot be read."""
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -104,22 +105,22 @@ def resolv_conf(path="/etc/resolv.conf"):
     return [words[1] for words in map(str.split, lines) if len(words) > 1 and words[0] == "nameserver"]
 
 
-def problem_with(server, name):
-    """Return '' if the resolver finds the name, in A, AAAA or MX records."""
+def problem_with(server: str, name: str) -> str:
+    """Return '' if the resolver finds the name, in A, AAAA or MX records, else a sentence."""
     rcodes = []
     for kind in (_dns.A, _dns.AAAA, _dns.MX):
         try:
-            rcode, _found, count = _dns.ask(server, name, kind)
+            answer = _dns.ask(server, name, kind)
         except _dns.Unanswered as error:
             return f"the resolver {server} does not answer the question for {name}: {error}"
-        if count:
+        if answer.found:
             return ""
-        rcodes.append(rcode)
+        rcodes.append(answer.rcode)
     return f"the resolver {server} finds no address of {name} ({', '.join(dict.fromkeys(rcodes))})"
 
 
-def root_problem(server):
-    """Return '' if the resolver reaches the root of the DNS: one that is cut off answers as well."""
+def root_problem(server: str) -> str:
+    """Return '' if the resolver reaches the root of the DNS, else a sentence: one that is cut off answers as well."""
     try:
         rcode = _dns.refusal(server)
     except _dns.Unanswered as error:
@@ -127,25 +128,25 @@ def root_problem(server):
     return rcode and f"the resolver {server} does not reach the DNS ({rcode})"
 
 
-def first_answer(servers, name):
-    """Return (rcode, addresses) of the first server that answers: what the C library would get."""
-    reason, failed = "there is no resolver", None
+def first_answer(servers: Iterable[str], name: str) -> tuple[str, list[str]]:
+    """Return (rcode, addresses) of the first server that answers: what the C library would get. Raises Unanswered."""
+    reason, failed = "there is no resolver", ""
     for server in servers:
         try:
-            rcode, addresses, _count = _dns.ask(server, name, _dns.A)
+            answer = _dns.ask(server, name, _dns.A)
         except _dns.Unanswered as error:
             reason = str(error)
         else:
-            if rcode in _dns.ANSWERS:
-                return rcode, addresses
-            failed = failed or rcode
+            if answer.rcode in _dns.ANSWERS:
+                return answer.rcode, answer.addresses
+            failed = failed or answer.rcode
     if failed:
         return failed, []
     raise _dns.Unanswered(reason)
 
 
-def trouble(servers, zone, filters):
-    """Return '' if a list can be used; filters are those of all its entries."""
+def trouble(servers: Sequence[str], zone: str, filters: Iterable[Sequence[Set[int]]]) -> str:
+    """Return '' if a list can be used, else a sentence; filters are those of all its entries (_dnsbl.answers)."""
     try:
         rcode, listed = first_answer(servers, f"{LISTED}.{zone}")
         _rcode, not_listed = first_answer(servers, f"{NOT_LISTED}.{zone}")
@@ -160,7 +161,7 @@ def trouble(servers, zone, filters):
     return f"its test point 127.0.0.2 is answered with {', '.join(listed) or rcode}, so it has shut down or does not serve this resolver"
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "nameservers": {"type": "list", "elements": "str", "default": []},
@@ -181,7 +182,7 @@ def main():
         supports_check_mode=True,
     )
     options = module.params
-    zones = {}
+    zones: dict[tuple[str, str], list[Sequence[Set[int]]]] = {}
     try:
         servers = [_addresses.ip(address) for address in options["nameservers"]] or resolv_conf()
         for entry in options["lists"]:
@@ -192,10 +193,10 @@ def main():
     if options["names"] and not servers:
         module.fail_json(msg="There is no resolver to ask: /etc/resolv.conf names none; set gateway_own_resolver or gateway_nameservers")
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        cut_off = pool.map(root_problem, map(_addresses.ip, options["nameservers"]))
-        missing = pool.map(lambda pair: problem_with(*pair), [(server, name) for server in servers for name in options["names"]])
-        troubles = pool.map(lambda entry: trouble(servers, entry[0][1], entry[1]), zones.items())
-        cut_off, missing, troubles = list(filter(None, cut_off)), list(filter(None, missing)), list(troubles)
+        roots = pool.map(root_problem, map(_addresses.ip, options["nameservers"]))
+        names = pool.map(lambda pair: problem_with(*pair), [(server, name) for server in servers for name in options["names"]])
+        lists = pool.map(lambda entry: trouble(servers, entry[0][1], entry[1]), zones.items())
+        cut_off, missing, troubles = list(filter(None, roots)), list(filter(None, names)), list(lists)
     if cut_off:
         module.fail_json(
             msg="Nothing was switched: "

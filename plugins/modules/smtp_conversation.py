@@ -298,10 +298,10 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _smtp
+from ansible_collections.antispam.gateway.plugins.module_utils import _samples, _smtp
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "host": {"type": "str", "required": True},
@@ -311,18 +311,18 @@ def main():
             "early": {"type": "bool", "default": False},
             "sender": {"type": "str", "default": ""},
             "recipients": {"type": "list", "elements": "str", "default": []},
-            "tls": {"type": "str", "choices": ["never", "may", "require", "implicit"], "default": "may"},
+            "tls": {"type": "str", "choices": list(_smtp.TLS), "default": "may"},
             "validate_certs": {"type": "bool", "default": False},
             "ca_path": {"type": "path"},
             "username": {"type": "str"},
             "password": {"type": "str", "no_log": True},
-            "sample": {"type": "str", "choices": ["clean", "gtube", "eicar", "eicar_zip", "oversize"]},
-            "size": {"type": "int", "default": 52428801},
+            "sample": {"type": "str", "choices": list(_samples.SUBJECTS)},
+            "size": {"type": "int", "default": _samples.DEFAULT_OVERSIZE},
             "content": {"type": "str"},
             "subject": {"type": "str"},
             "headers": {"type": "dict", "default": {}},
             "timeout": {"type": "float", "default": 300},
-            "stop_after": {"type": "str", "choices": ["connect", "helo", "login", "mail", "rcpt", "data"], "default": "data"},
+            "stop_after": {"type": "str", "choices": list(_smtp.STOPS), "default": "data"},
         },
         mutually_exclusive=[("content", "sample"), ("content", "subject")],
         required_together=[("username", "password")],
@@ -333,7 +333,8 @@ def main():
     except _smtp.SmtpError as error:
         module.fail_json(msg=str(error), **error.result)
     # A message that was accepted is a change out there; everything else leaves no trace.
-    delivered = result["verdict"] == "accepted" and result["reply"]["step"] == "end_of_data"
+    reply = result["reply"]
+    delivered = result["verdict"] == "accepted" and reply is not None and reply["step"] == "end_of_data"
     module.exit_json(changed=delivered, **result)
 
 

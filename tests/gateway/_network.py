@@ -47,7 +47,8 @@ import testinfra
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SSH_CONFIG = CHECKOUT / ".work" / "ssh_config"
-ENGINE = CHECKOUT / "plugins" / "module_utils" / "_smtp.py"
+# Sent to the clients, in the order of their imports.
+ENGINE = [CHECKOUT / "plugins" / "module_utils" / name for name in ("_samples.py", "_smtp.py")]
 
 GATEWAY, INSIDE, OUTSIDE = "mx1.example.com", "mail.inside.example.com", "ns.example.org"
 GATEWAY_ADDRESS = "203.0.113.10"  # from outside
@@ -149,13 +150,18 @@ class Record(dict):
         return "\n".join(lines)
 
 
-# Runs on the client: conversations of _smtp.py, all at once. A text may be given as [text, times] pairs, so that a
+# Runs on the client, which has no Ansible: conversations of _smtp.py, all at once. A text may be given as [text, times] pairs, so that a
 # large message is built where it is sent.
-_PROGRAM = """
+PROGRAM = """
 import concurrent.futures, json, sys, types
-engine = types.ModuleType("engine")
 job = json.load(sys.stdin)
-exec(compile(job["engine"], "_smtp.py", "exec"), engine.__dict__)
+# The files import each other by these names.
+package = "ansible_collections.antispam.gateway.plugins.module_utils"
+sys.modules[package] = types.ModuleType(package)
+for name, source in job["engine"]:
+    engine = sys.modules[package + "." + name] = types.ModuleType(package + "." + name)
+    exec(compile(source, name + ".py", "exec"), engine.__dict__)
+    setattr(sys.modules[package], name, engine)
 
 def text(value):
     return value if isinstance(value, str) else "".join(piece * times for piece, times in value)
@@ -174,6 +180,11 @@ def hold(arguments):
 with concurrent.futures.ThreadPoolExecutor(len(job["conversations"])) as pool:
     json.dump(list(pool.map(hold, job["conversations"])), sys.stdout)
 """
+
+
+def job(conversations):
+    """Return the input of PROGRAM, which writes the records as JSON."""
+    return json.dumps({"engine": [(path.stem, path.read_text(encoding="utf-8")) for path in ENGINE], "conversations": conversations})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,8 +229,7 @@ class Client:
             if isinstance(spec.get("content"), (bytes, email.message.Message)):
                 spec["content"] = bytes(spec["content"]).decode("utf-8")
             specs.append(spec)
-        job = {"engine": ENGINE.read_text(encoding="utf-8"), "conversations": specs}
-        return start(self.on, ["python3", "-c", _PROGRAM], json.dumps(job))
+        return start(self.on, ["python3", "-c", PROGRAM], job(specs))
 
     @staticmethod
     def _finish(process, may_break_off):

@@ -12,26 +12,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cache
-from pathlib import Path
 
 import pytest
 import yaml
+from _checkout import CHECKOUT, ROLES, load
 
-ROOT = Path(__file__).resolve().parents[2]
-ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+ROLE_NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
 
 # A name of its own: not the end of a longer name, of an attribute, of a path or of a module's full name,
 # and not the beginning of several names (gateway_x_*).
-OWN_NAME = re.compile(r"(?<![\w./-])(?:" + "|".join(ROLES) + r")_\w+\b(?!\*)")
+OWN_NAME = re.compile(r"(?<![\w./-])(?:" + "|".join(ROLE_NAMES) + r")_\w+\b(?!\*)")
 # What others call so: settings of Dovecot, and the Python package of postfix-mta-sts-resolver.
 FOREIGN_NAMES = {"dovecot_config_version", "dovecot_storage_version", "postfix_mta_sts_resolver"}
-INTERNAL_NAME = re.compile(r"(?<![\w.])__(?:" + "|".join(ROLES) + r")_\w+")
+INTERNAL_NAME = re.compile(r"(?<![\w.])__(?:" + "|".join(ROLE_NAMES) + r")_\w+")
 INTERNAL_DEFINITION = re.compile(r"^[\s-]*(?:(?:register|loop_var|index_var): *)?(__\w+)\b:?|{% *set (__\w+)", re.MULTILINE)
-
-
-def load(role: str, *names: str) -> dict:
-    path = ROOT.joinpath("roles", role, *names)
-    return yaml.safe_load(path.read_text()) or {} if path.exists() else {}
 
 
 @cache
@@ -64,19 +58,19 @@ def text_of(option: dict) -> str:
 @cache
 def sources() -> dict[str, str]:
     """What the roles and playbooks do with variables; meta/ and defaults/ only declare them."""
-    files = [path for folder in ("tasks", "handlers", "templates", "vars") for path in sorted((ROOT / "roles").glob(f"*/{folder}/**/*")) if path.is_file()]
-    files += sorted((ROOT / "playbooks").glob("**/*.yml"))
-    return {str(path.relative_to(ROOT)): path.read_text() for path in files}
+    files = [path for folder in ("tasks", "handlers", "templates", "vars") for path in sorted(ROLES.glob(f"*/{folder}/**/*")) if path.is_file()]
+    files += sorted((CHECKOUT / "playbooks").glob("**/*.yml"))
+    return {str(path.relative_to(CHECKOUT)): path.read_text() for path in files}
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLE_NAMES)
 def test_every_entry_point_is_specified_and_exists(role: str) -> None:
     assert "main" in entry_points(role), f"roles/{role}/meta/argument_specs.yml does not describe the entry point main"
     for name in entry_points(role):
-        assert (ROOT / "roles" / role / "tasks" / f"{name}.yml").exists(), f"role {role} has no entry point {name}"
+        assert (ROLES / role / "tasks" / f"{name}.yml").exists(), f"role {role} has no entry point {name}"
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLE_NAMES)
 def test_every_option_has_a_type_and_a_description(role: str) -> None:
     lacking = [
         name
@@ -86,24 +80,24 @@ def test_every_option_has_a_type_and_a_description(role: str) -> None:
     assert not lacking, f"options without type, elements or description: {lacking}"
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLE_NAMES)
 def test_public_variables_begin_with_the_name_of_their_role(role: str) -> None:
     foreign = [name for name in {**options(role), **load(role, "defaults", "main.yml")} if not name.startswith(f"{role}_")]
     assert not foreign
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLE_NAMES)
 def test_internal_variables_begin_with_two_underscores_and_the_name_of_their_role(role: str) -> None:
-    foreign = [name for path in (ROOT / "roles" / role / "vars").glob("*.yml") for name in load(role, "vars", path.name) if not name.startswith(f"__{role}_")]
+    foreign = [name for path in (ROLES / role / "vars").glob("*.yml") for name in load(role, "vars", path.name) if not name.startswith(f"__{role}_")]
     assert not foreign
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLE_NAMES)
 def test_every_default_is_specified(role: str) -> None:
     assert not set(load(role, "defaults", "main.yml")) - set(options(role))
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLE_NAMES)
 def test_every_option_is_required_or_says_what_holds_by_default(role: str) -> None:
     defaults = load(role, "defaults", "main.yml")
     both = [name for name, option in options(role).items() if option.get("required") and name in defaults]
@@ -116,7 +110,7 @@ def test_every_option_is_required_or_says_what_holds_by_default(role: str) -> No
     assert not false, f"a default that no defaults/main.yml sets: {false}"
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLE_NAMES)
 def test_literal_defaults_are_the_specified_ones(role: str) -> None:
     different = {
         name: (option.get("default", "(none)"), value)
@@ -127,7 +121,7 @@ def test_literal_defaults_are_the_specified_ones(role: str) -> None:
     assert not different, f"option: (in argument_specs.yml, in defaults/main.yml) {different}"
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLE_NAMES)
 def test_computed_defaults_are_described_and_not_specified(role: str) -> None:
     for name, value in load(role, "defaults", "main.yml").items():
         if not is_expression(value):
@@ -138,14 +132,14 @@ def test_computed_defaults_are_described_and_not_specified(role: str) -> None:
 
 
 def test_every_variable_that_is_used_is_specified() -> None:
-    known = {name for role in ROLES for name in options(role)} | FOREIGN_NAMES
+    known = {name for role in ROLE_NAMES for name in options(role)} | FOREIGN_NAMES
     unknown = sorted({f"{path}: {name}" for path, text in sources().items() for name in OWN_NAME.findall(text) if name not in known})
     assert not unknown, "\n".join(unknown)
 
 
 def test_every_variable_that_is_specified_is_used() -> None:
     used = {name for text in sources().values() for name in OWN_NAME.findall(text)}
-    unused = sorted(name for role in ROLES for name in options(role) if name not in used)
+    unused = sorted(name for role in ROLE_NAMES for name in options(role) if name not in used)
     assert not unused, "\n".join(unused)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from _checkout import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SCENARIOS = sorted(CHECKOUT.glob("molecule/*/molecule.yml"))
 
 

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the unit tests share: an SMTP server and a DNS that answer as told and remember what they were told, and certificates."""
+"""What the unit tests share: a module's run, an SMTP server and a DNS that answer as told and remember what they were told, and certificates."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socketserver
 import ssl
 import subprocess
 import threading
 
 import pytest
-from ansible.module_utils.common import warnings
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
 
 ANSWERS = {
     "connect": "220 fake.example.net ESMTP",
@@ -103,22 +106,46 @@ class _Session(socketserver.StreamRequestHandler):
         return self.answer("end_of_data")
 
 
-@pytest.fixture(autouse=True)
-def no_warnings(monkeypatch):
-    """AnsibleModule keeps them for the whole process, in which each test is a run of its own."""
-    monkeypatch.setattr(warnings, "_global_warnings", {})
+@pytest.fixture
+def call_main(capfd, monkeypatch):
+    """Run a module with these arguments and return its result; `warnings` are those of the last run, `printed` is all else that it wrote."""
+
+    # Ansible keeps them for the whole process, and shows them itself where it takes that for a controller.
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _module, text: call.warnings.append(text))
+
+    def call(module, **arguments):
+        call.warnings = []
+        with patch_module_args(arguments), pytest.raises(SystemExit) as ended:
+            module.main()
+        out, err = capfd.readouterr()
+        call.printed = out + err
+        result = json.loads(out)
+        assert bool(ended.value.code) == result.get("failed", False)
+        return result
+
+    return call
 
 
 @pytest.fixture
-def smtp_server():
+def serve():
+    """Let a socketserver answer until the test is over; returns it."""
+    with contextlib.ExitStack() as at_the_end:
+
+        def start(server):
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            for step in (thread.join, server.server_close, server.shutdown):  # the last one first
+                at_the_end.callback(step)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def smtp_server(serve):
     server = SmtpServer()
     server.DROP, server.SILENCE = DROP, SILENCE
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return serve(server)
 
 
 def self_signed(path, name):

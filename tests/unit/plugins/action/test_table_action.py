@@ -15,16 +15,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 import yaml
+from _checkout import CHECKOUT
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _lmdb
 from ansible_collections.antispam.gateway.plugins.modules import relay_recipients, sender_scores
 
-TREE = pathlib.Path(__file__).resolve().parents[4]
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 SECRETS = ("Geheim-4711", base64.b64encode(b"reader:Geheim-4711").decode(), "token-0815")
 
@@ -37,8 +36,8 @@ class Controller:
         # A copy whose hosts keep their state here.
         collection = root / "collections" / "ansible_collections" / "antispam" / "gateway"
         for part in ("plugins", "meta"):
-            shutil.copytree(TREE / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(TREE / "galaxy.yml", collection)
+            shutil.copytree(CHECKOUT / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(CHECKOUT / "galaxy.yml", collection)
         files = collection / "plugins" / "module_utils" / "_files.py"
         text = files.read_text()
         assert "/var/lib/antispam-gateway" in text
@@ -197,7 +196,7 @@ def test_each_mistake_is_told_once_and_all_are_counted(controller):
 
 @pytest.mark.parametrize(("tasks", "module"), [("roles/postfix/tasks/recipients.yml", relay_recipients), ("roles/amavis/tasks/scores.yml", sender_scores)])
 def test_the_roles_say_what_their_variables_are_called(tasks, module):
-    [task] = yaml.safe_load((TREE / tasks).read_text())
+    [task] = yaml.safe_load((CHECKOUT / tasks).read_text())
     [options] = [value for key, value in task.items() if key.startswith("antispam.gateway.")]
     taken = {option: value.strip("{} ") for option, value in options.items() if re.fullmatch(r"{{ gateway_\w+ }}", str(value))}
     assert taken.items() <= options["variables"].items()
@@ -219,15 +218,10 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server():
+def server(serve):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     server.asked = []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return serve(server)
 
 
 def test_two_hosts_ask_a_server_once_and_its_password_is_nowhere(controller, server):

@@ -361,7 +361,7 @@ def test_an_ip_address_is_read_however_it_is_written(address):
 )
 def test_a_next_hop_has_one_spelling(text, parts, written):
     assert _addresses.next_hop(text) == parts
-    assert _addresses.write_next_hop(*parts) == written
+    assert str(_addresses.next_hop(text)) == written
     assert _addresses.next_hop(written) == parts
 
 

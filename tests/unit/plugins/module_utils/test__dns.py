@@ -52,15 +52,10 @@ class _Datagram(socketserver.BaseRequestHandler):
 
 
 @pytest.fixture
-def server():
-    nameserver = NameServer()
-    thread = threading.Thread(target=nameserver.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+def server(serve):
+    nameserver = serve(NameServer())
     yield nameserver
     nameserver.stopped.set()
-    nameserver.shutdown()
-    nameserver.server_close()
-    thread.join()
 
 
 def message(question, *records, rcode=0, number=None, flags=0x8180):

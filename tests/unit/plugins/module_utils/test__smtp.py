@@ -16,9 +16,10 @@ import threading
 import time
 import zipfile
 
+import _network
 import pytest
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _smtp
+from ansible_collections.antispam.gateway.plugins.module_utils import _samples, _smtp
 
 ALICE = "alice@example.com"
 BOB = "bob@example.com"
@@ -545,7 +546,7 @@ def test_a_login_that_is_to_be_tried_needs_a_name(login_server):
 
 
 def parsed(sample, **arguments):
-    data = _smtp.sample_message(sample, "sender@example.org", [ALICE], "example.org", **arguments)
+    data = _samples.sample_message(sample, "sender@example.org", [ALICE], "example.org", **arguments)
     return data, email.message_from_bytes(data, policy=email.policy.default)
 
 
@@ -563,7 +564,7 @@ def test_samples_are_well_formed(sample):
 
 
 def test_a_sample_of_the_null_sender_has_an_author():
-    data = _smtp.sample_message("clean", "", [ALICE], "client.example.org")
+    data = _samples.sample_message("clean", "", [ALICE], "client.example.org")
     assert email.message_from_bytes(data)["From"] == "Mail Gateway Test <MAILER-DAEMON@client.example.org>"
 
 
@@ -575,8 +576,8 @@ def test_the_clean_sample_has_neither_test_string():
 
 
 def test_gtube_is_the_one_that_spam_filters_know():
-    assert hashlib.sha256(_smtp.GTUBE.encode()).hexdigest() == GTUBE_SHA256
-    assert _smtp.GTUBE in parsed("gtube")[1].get_content().splitlines()
+    assert hashlib.sha256(_samples.GTUBE.encode()).hexdigest() == GTUBE_SHA256
+    assert _samples.GTUBE in parsed("gtube")[1].get_content().splitlines()
 
 
 def test_eicar_is_the_one_that_virus_scanners_know():
@@ -587,7 +588,7 @@ def test_eicar_is_the_one_that_virus_scanners_know():
 def test_the_zip_holds_eicar_compressed():
     (attachment,) = parsed("eicar_zip")[1].iter_attachments()
     assert attachment.get_content_type() == "application/zip"
-    assert _smtp.EICAR.encode() not in attachment.get_content()
+    assert _samples.EICAR.encode() not in attachment.get_content()
     with zipfile.ZipFile(io.BytesIO(attachment.get_content())) as archive:
         (name,) = archive.namelist()
         assert hashlib.sha256(archive.read(name)).hexdigest() == EICAR_SHA256
@@ -762,27 +763,15 @@ def test_an_early_talker_has_to_wait_for_the_reply_to_what_it_said(smtp_server):
         talk(smtp_server, early=True, tls="never", stop_after="connect")
 
 
-# ---- alone -------------------------------------------------------------------------------------------------------
+# ---- on another host ---------------------------------------------------------------------------------------------
 
 
-def run_alone(arguments, **options):
-    return subprocess.run([sys.executable, "-I", *arguments], capture_output=True, text=True, check=False, timeout=30, **options)
-
-
-def test_it_runs_without_ansible(smtp_server):
-    with open(_smtp.__file__, encoding="utf-8") as file:
-        program = file.read()
-    spec = json.dumps({"host": "127.0.0.1", "port": smtp_server.port, "recipients": [ALICE], "timeout": 10})
-    for run in (run_alone(["-c", program], input=spec), run_alone(["-", spec], input=program)):
-        assert run.returncode == 0, run.stderr
-        assert json.loads(run.stdout)["queue_id"] == "4dVbQ60Jm2z1J"
-
-
-def test_alone_a_failure_is_json_too(smtp_server):
-    smtp_server.answers["EHLO"] = smtp_server.DROP
-    spec = json.dumps({"host": "127.0.0.1", "port": smtp_server.port, "recipients": [ALICE], "helo": "client.example.org"})
-    run = run_alone([_smtp.__file__], input=spec)
-    assert run.returncode == 1
-    result = json.loads(run.stdout)
-    assert "the server dropped the connection" in result["error"]
-    assert steps(result) == ["connect"]
+def test_it_runs_where_there_is_no_ansible(smtp_server):
+    """As tests/gateway sends it to the hosts that speak to a gateway."""
+    conversations = [{"host": "127.0.0.1", "port": smtp_server.port, "recipients": [ALICE], "timeout": 10}, {"host": "mx1..example.com", "recipients": [ALICE]}]
+    command = [sys.executable, "-I", "-S", "-c", _network.PROGRAM]
+    run = subprocess.run(command, input=_network.job(conversations), capture_output=True, text=True, check=False, timeout=30)
+    assert run.returncode == 0, run.stderr
+    held, failed = json.loads(run.stdout)
+    assert held["queue_id"] == "4dVbQ60Jm2z1J"
+    assert "the name does not resolve" in failed["error"]

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import grp
 import itertools
-import json
 import os
-import pathlib
 import pwd
 import shutil
 import stat
@@ -15,8 +13,7 @@ import subprocess
 
 import pytest
 import yaml
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
+from _checkout import load
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _dkim, _files, _records
 from ansible_collections.antispam.gateway.plugins.modules import dkim_keys
@@ -85,19 +82,14 @@ def dkim(tmp_path, zone, monkeypatch):
 
 
 @pytest.fixture
-def run(dkim, capfd, monkeypatch):
+def run(dkim, call_main):
     def run_module(*domains, check_mode=False, selector="mx1", **arguments):
-        run_module.warnings = []
-        monkeypatch.setattr(AnsibleModule, "warn", lambda module, text: run_module.warnings.append(text))
         wanted = {"directory": str(dkim.directory), "domains": list(domains or [COM]), "selector": selector, "algorithm": dkim.algorithm, "group": GROUP}
         given = {**wanted, **arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True}
-        with patch_module_args(given), pytest.raises(SystemExit) as ended:
-            dkim_keys.main()
-        printed = capfd.readouterr()
+        result = call_main(dkim_keys, **given)
+        run_module.warnings = call_main.warnings
         for path in dkim.directory.rglob("*.pem"):
-            assert_no_secret(printed.out + printed.err + "".join(run_module.warnings), path)
-        result = json.loads(printed.out)
-        assert bool(ended.value.code) == result.get("failed", False)
+            assert_no_secret(call_main.printed + "".join(call_main.warnings), path)
         return result
 
     return run_module
@@ -501,10 +493,9 @@ def test_what_is_documented_is_what_is_returned(in_use, run):
 
 
 def test_the_role_gives_the_module_what_it_knows():
-    roles = pathlib.Path(__file__).resolve().parents[4] / "roles"
     documented = yaml.safe_load(dkim_keys.DOCUMENTATION)["options"]
-    for path in (roles / "amavis" / "tasks" / "dkim.yml", roles / "dkimpy_milter" / "tasks" / "keys.yml"):
-        (task,) = yaml.safe_load(path.read_text())
+    for role, name in (("amavis", "dkim.yml"), ("dkimpy_milter", "keys.yml")):
+        (task,) = load(role, "tasks", name)
         given = task["antispam.gateway.dkim_keys"]
         assert set(given) <= set(documented)
         assert {name for name, option in documented.items() if option.get("required")} <= set(given)

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import subprocess
 import types
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _records
 from ansible_collections.antispam.gateway.plugins.modules import dns_records
@@ -91,7 +89,7 @@ def world(zone, monkeypatch, key):
 
 
 @pytest.fixture
-def run(world, capfd, gateway_certificate):
+def run(world, call_main, gateway_certificate):
     def run_module(check_mode=False, **arguments):
         wanted = {
             "hostname": NAME,
@@ -101,10 +99,7 @@ def run(world, capfd, gateway_certificate):
             "certificate": str(gateway_certificate),
             "reports_to": "postmaster@example.com",
         }
-        with patch_module_args({**wanted, **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit) as ended:
-            dns_records.main()
-        result = json.loads(capfd.readouterr().out)
-        assert bool(ended.value.code) == result.get("failed", False)
+        result = call_main(dns_records, **{**wanted, **arguments}, _ansible_check_mode=check_mode)
         assert not result.get("changed", False)
         return result
 

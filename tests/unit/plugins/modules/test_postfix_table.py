@@ -142,7 +142,7 @@ def postfix(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(postfix, capfd):
+def run(postfix, call_main):
     def run_module(check_mode=False, **arguments):
         module_arguments = {
             "path": str(postfix.source),
@@ -154,12 +154,7 @@ def run(postfix, capfd):
             "_ansible_diff": True,
             "_ansible_tmpdir": str(postfix.root),
         }
-        module_arguments = {name: value for name, value in module_arguments.items() if value is not OMIT}
-        with patch_module_args(module_arguments), pytest.raises(SystemExit) as ended:
-            postfix_table.main()
-        result = json.loads(capfd.readouterr().out)
-        assert bool(ended.value.code) == result.get("failed", False)
-        return result
+        return call_main(postfix_table, **{name: value for name, value in module_arguments.items() if value is not OMIT})
 
     return run_module
 
@@ -467,20 +462,13 @@ OTHER_SECRETS = {"[smtp.example.org]:587": "gateway:hunter2-hunter2"}
 
 
 @pytest.fixture
-def run_secretly(run, capfd, monkeypatch):
+def run_secretly(run, call_main):
     """Run the module with secret entries; what it prints holds none of their values, nor of those that were there."""
-    printed = []
-    read = capfd.readouterr
-
-    def readouterr():
-        printed.append(read())
-        return printed[-1]
-
-    monkeypatch.setattr(capfd, "readouterr", readouterr)
 
     def run_module(entries, **arguments):
         result = run(**{"entries": OMIT, "secret_entries": entries, "mode": "0600", **arguments})
-        text = "".join(part for each in printed for part in each) + json.dumps(result, ensure_ascii=False)
+        assert not call_main.warnings
+        text = call_main.printed + json.dumps(result, ensure_ascii=False)
         for value in [*SECRETS.values(), *OTHER_SECRETS.values(), *(value for value in entries.values() if isinstance(value, str) and value.strip())]:
             for form in (value, json.dumps(value)[1:-1], repr(value)[1:-1], json.dumps(repr(value)[1:-1])[1:-1], value.partition(":")[2].strip() or value):
                 assert form not in text
@@ -496,7 +484,6 @@ def test_a_table_of_secrets_is_written_and_not_shown(postfix, kind, run_secretly
     assert postfix.source.read_text() == text(SECRETS)
     assert {stat.S_IMODE(entry[0]) for entry in postfix.tree().values()} == {0o600}
     assert result["diff"]["before"] == result["diff"]["after"] == "(the entries are secret)\n"
-    assert "warnings" not in result
 
 
 def test_check_mode_says_what_a_run_does_to_secrets(postfix, kind, run_secretly):

@@ -19,7 +19,6 @@ import tempfile
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +128,7 @@ def text(entries):
 
 
 @pytest.fixture
-def call(gateway, capfd):
+def call(gateway, call_main):
     """Call the module once, with what is sent."""
 
     def call_module(check_mode=False, **arguments):
@@ -145,11 +144,7 @@ def call(gateway, capfd):
         }
         if os.getuid():
             module_arguments = {**ME, **module_arguments}
-        with patch_module_args(module_arguments), pytest.raises(SystemExit) as ended:
-            relay_recipients.main()
-        result = json.loads(capfd.readouterr().out)
-        assert bool(ended.value.code) == result.get("failed", False)
-        return result
+        return call_main(relay_recipients, **module_arguments)
 
     return call_module
 

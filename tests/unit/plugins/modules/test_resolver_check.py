@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import json
 
 import pytest
 import yaml
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _dns
 from ansible_collections.antispam.gateway.plugins.modules import resolver_check
@@ -48,7 +45,7 @@ class Dns:
     def given(self, answer):
         if answer is None:
             raise _dns.Unanswered("no answer within 5 s")
-        return answer
+        return _dns.Answer(*answer)
 
     def has(self, name, *addresses):
         self.answers[f"{name} A"] = found(*addresses)
@@ -68,15 +65,10 @@ def dns(monkeypatch):
 
 
 @pytest.fixture
-def run(dns, capfd, monkeypatch):
+def run(dns, call_main):
     def run_module(check_mode=False, **arguments):
-        run_module.warnings = []
-        monkeypatch.setattr(AnsibleModule, "warn", lambda module, text: run_module.warnings.append(text))
-        with patch_module_args({"nameservers": ["192.0.2.53"], **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit) as ended:
-            resolver_check.main()
-        run_module.printed = capfd.readouterr().out
-        result = json.loads(run_module.printed)
-        assert bool(ended.value.code) == result.get("failed", False)
+        result = call_main(resolver_check, **{"nameservers": ["192.0.2.53"], **arguments}, _ansible_check_mode=check_mode)
+        run_module.printed, run_module.warnings = call_main.printed, call_main.warnings
         assert not result.get("changed", False)
         return result
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import subprocess
 import time
 import types
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -91,15 +89,11 @@ def dictionary(scores):
 
 
 @pytest.fixture
-def call(amavis, capfd):
+def call(amavis, call_main):
     def call_module(check_mode=False, **arguments):
         (amavis.unit / "told").write_text("")
         module_arguments = {"path": str(amavis.path), "timeout": 5, **arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True}
-        with patch_module_args({**module_arguments, "_ansible_tmpdir": str(amavis.root)}), pytest.raises(SystemExit) as ended:
-            sender_scores.main()
-        result = json.loads(capfd.readouterr().out)
-        assert bool(ended.value.code) == result.get("failed", False)
-        return result
+        return call_main(sender_scores, **module_arguments, _ansible_tmpdir=str(amavis.root))
 
     return call_module
 

@@ -136,7 +136,7 @@ def service(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(service, capfd):
+def run(service, call_main):
     def run_module(check_mode=False, **arguments):
         module_arguments = {
             "unit": UNIT,
@@ -147,11 +147,8 @@ def run(service, capfd):
             "_ansible_tmpdir": str(service.root),
         }
         (service.unit / "told").write_text("")
-        with patch_module_args(module_arguments), pytest.raises(SystemExit) as ended:
-            service_config.main()
-        run_module.printed = capfd.readouterr().out
-        result = json.loads(run_module.printed)
-        assert bool(ended.value.code) == result.get("failed", False)
+        result = call_main(service_config, **module_arguments)
+        run_module.printed = call_main.printed
         return result
 
     return run_module

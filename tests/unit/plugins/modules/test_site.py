@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import datetime
-import json
 import pathlib
 import shutil
 import socket
@@ -137,14 +136,10 @@ def host(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def run(host, capfd, monkeypatch):
+def run(host, call_main):
     def run_module(check_mode=False, **arguments):
-        run_module.warnings = []
-        monkeypatch.setattr(AnsibleModule, "warn", lambda module, text: run_module.warnings.append(text))
-        with patch_module_args({**SITE, **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit) as ended:
-            site.main()
-        result = json.loads(capfd.readouterr().out)
-        assert bool(ended.value.code) == result.get("failed", False)
+        result = call_main(site, **{**SITE, **arguments}, _ansible_check_mode=check_mode)
+        run_module.warnings = call_main.warnings
         assert not result.get("changed", False)
         return result
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 import shlex
 import ssl
 import subprocess
-from pathlib import Path
 
 import jinja2
 import pytest
+from _checkout import ROLES
 
-TEMPLATE = Path(__file__).resolve().parents[4] / "roles" / "postfix" / "templates" / "usr" / "local" / "sbin" / "gateway-certificate.j2"
+TEMPLATE = ROLES / "postfix" / "templates" / "usr" / "local" / "sbin" / "gateway-certificate.j2"
 NAME = "mx1.example.com"
 
 
