@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the reference: docs/modules.md from the modules' DOCUMENTATION, and the table of
-variables in each roles/*/README.md from the role's meta/argument_specs.yml.
+"""Write what follows from the schema: docs/modules.md from the modules' DOCUMENTATION, and from each role's
+meta/argument_specs.yml the table of variables in its README.md and its defaults/main.yml.
 
 In a README only the part between the two marks below is written, the rest is the author's.
 With --check nothing is written: the names of stale files are shown, and the exit status tells.
@@ -182,6 +182,21 @@ def modules_page() -> str:
     return text
 
 
+class _Indented(yaml.SafeDumper):
+    """Writes lists as yamllint wants them."""
+
+    def increase_indent(self, flow=False, indentless=False):
+        return super().increase_indent(flow, False)
+
+
+def defaults(specs: Path) -> str:
+    """The literal defaults of a role. What is computed from other variables stands in the code that computes it."""
+    options = yaml.safe_load(specs.read_text())["argument_specs"]["main"].get("options", {})
+    found = {name: option["default"] for name, option in options.items() if "default" in option}
+    text = "---\n# SPDX-License-Identifier: GPL-3.0-or-later\n# Written by tools/reference.py (make docs) from meta/argument_specs.yml.\n"
+    return text + yaml.dump(found, Dumper=_Indented, sort_keys=False, width=150, allow_unicode=True) if found else ""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="name what is out of date, write nothing")
@@ -191,6 +206,8 @@ def main() -> int:
     for specs in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
         role = specs.parent.parent
         pages[role / "README.md"] = role_readme(role)
+        if defaults(specs):
+            pages[role / "defaults" / "main.yml"] = defaults(specs)
 
     stale = 0
     for path, new in pages.items():

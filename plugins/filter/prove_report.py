@@ -22,6 +22,11 @@ options:
     type: list
     elements: dict
     required: true
+  followed:
+    description:
+      - The result of M(antispam.gateway.delivery_status) for the clean message, which becomes a row of its own. Where the task was skipped there is none;
+        where it could not see the message, the row says so.
+    type: dict
   puts_off:
     description: Whether the gateway asks new clients to come back (450 4.2.0, 450 4.3.2), so that a row may say nothing this time.
     type: bool
@@ -61,7 +66,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.antispam.gateway.plugins.module_utils._addresses import Network
 
 HEADINGS = ("VERDICT", "SECONDS", "WHAT WAS SENT", "WHAT THE GATEWAY ANSWERED")
@@ -74,13 +78,17 @@ Reply = Mapping[str, Any]
 Promise = Mapping[str, Any]
 
 
-def prove_report(results: Sequence[Result], trusted_networks: Iterable[object] = (), puts_off: bool = False) -> dict[str, list[str]]:
+def prove_report(
+    results: Sequence[Result], trusted_networks: Iterable[object] = (), puts_off: bool = False, followed: Result | None = None
+) -> dict[str, list[str]]:
     """Return the report that RETURN describes; AnsibleFilterError says which of the networks is none."""
     try:
         trusted = [ipaddress.ip_network(str(each).replace("[", "").replace("]", ""), strict=False) for each in trusted_networks]
     except ValueError as error:
         raise AnsibleFilterError(f"prove_report: trusted_networks: {error}") from error
     rows = [_row(each["item"], each, trusted, puts_off) for each in results]
+    if followed and not followed.get("skipped"):
+        rows.append(_followed(followed))
     return {"table": _table(_title(results), rows), "not_ok": [row["what"] for row in rows if row["verdict"] == "NOT OK"]}
 
 
@@ -104,6 +112,16 @@ def _row(case: Mapping[str, Any], result: Result, trusted: Sequence[Network], pu
     if case.get("known_may") and result["verdict"] == "accepted" and result["replies"][0]["lines"][0][3:4] != "-":
         return dict(row, verdict="not applicable", answer=f"{row['answer']} (known: {result['local_address']} was not tested again)")
     return row
+
+
+def _followed(result: Result) -> dict[str, Any]:
+    """Return the row of the clean message on its way to the next hop."""
+    row: dict[str, Any] = {"what": "clean mail, on its way", "verdict": "not seen", "seconds": None, "promised": "the next hop has it (status=sent)"}
+    if not result.get("seen"):
+        why = result.get("msg") or "the journal of the gateway does not show it"
+        return dict(row, answer=f"this needs a login that may read the journal of the gateway ({' '.join(str(why).split())})")
+    each = [f"{one['status']}, {one['relay']}: {one['text']}" for one in result["deliveries"]]
+    return dict(row, verdict="ok" if result["sent"] else "NOT OK", answer="; ".join(each) or "it is still in the queue, and no delivery was tried")
 
 
 def _reply(promise: Promise, result: Result) -> Reply:

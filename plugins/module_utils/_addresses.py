@@ -190,11 +190,6 @@ def next_hop(text: object) -> NextHop:
     return NextHop(domain(match["literal"]), port, True)
 
 
-def write_next_hop(host: str, port: int, bracketed: bool) -> str:
-    """Return str(NextHop)."""
-    return str(NextHop(host, port, bracketed))
-
-
 def is_ip(text: str) -> bool:
     """Return whether a text is an IP address."""
     try:

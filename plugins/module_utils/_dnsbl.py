@@ -8,6 +8,8 @@ Private to antispam.gateway.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
 
@@ -25,15 +27,22 @@ _KEY = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 _NOTATION = "write four numbers, or ranges in brackets, between dots, like 127.0.0.2 or 127.0.[0..255].[1;2;4..11]"
 
 
-def answers(text):
+class _List(NamedTuple):
+    domain: str
+    zone: str
+    octets: list[frozenset[int]]
+    weight: int
+
+
+def answers(text: str) -> list[frozenset[int]]:
     """Return a filter of postscreen_dnsbl_sites as four sets of numbers; ValueError says what is wrong with it."""
     if not _FILTER.fullmatch(text):
         raise ValueError(f"'{text}' is not a filter of answers: {_NOTATION}")
     return [_numbers(number or pattern, text) for pattern, number in _OCTET.findall(text)]
 
 
-def _numbers(pattern, text):
-    result = set()
+def _numbers(pattern: str, text: str) -> frozenset[int]:
+    result: set[int] = set()
     for part in pattern.split(";"):
         match = _RANGE.match(part)
         low = int(match[1]) if match else 1
@@ -44,14 +53,17 @@ def _numbers(pattern, text):
     return frozenset(result)
 
 
-def counts(octets, address):
+def counts(octets: Sequence[Set[int]], address: str) -> bool:
     """Return whether an answer such as '127.0.0.2' passes the filter."""
     return all(int(number) in allowed for number, allowed in zip(address.split("."), octets))
 
 
-def check(entries, threshold, variable="gateway_dnsbl_lists"):
+def check(entries: Iterable[Mapping[str, Any]], threshold: int, variable: str = "gateway_dnsbl_lists") -> tuple[list[str], list[str]]:
     """Return (problems, warnings), sentences about the lists as an administrator wrote them."""
-    lists, problems, warnings, weights = [], [], [], {}
+    lists: list[_List] = []
+    problems: list[str] = []
+    warnings: list[str] = []
+    weights: dict[str, int] = {}
     for index, entry in enumerate(entries):
         where = f"{variable}[{index}]"
         try:
@@ -59,26 +71,26 @@ def check(entries, threshold, variable="gateway_dnsbl_lists"):
         except ValueError as error:
             problems.append(_without(entry.get("key"), f"{where}: {error}"))
             continue
-        if any(each["zone"] == other["zone"] and each["octets"] == other["octets"] for other in lists):
-            problems.append(_without(entry.get("key"), f"{where}: {each['domain']} stands in the list twice with the same answers; keep one of them"))
+        if any(each.zone == other.zone and each.octets == other.octets for other in lists):
+            problems.append(_without(entry.get("key"), f"{where}: {each.domain} stands in the list twice with the same answers; keep one of them"))
         lists.append(each)
         # postscreen adds up what entries of one list say.
-        weights[each["zone"]] = weights.get(each["zone"], 0) + max(each["weight"], 0)
-        if weights[each["zone"]] >= threshold and not entry.get("refuses_alone"):
+        weights[each.zone] = weights.get(each.zone, 0) + max(each.weight, 0)
+        if weights[each.zone] >= threshold and not entry.get("refuses_alone"):
             text = (
-                f"{where}: {each['domain']} has the weight {weights[each['zone']]}, so it alone reaches gateway_dnsbl_threshold {threshold} and refuses a"
+                f"{where}: {each.domain} has the weight {weights[each.zone]}, so it alone reaches gateway_dnsbl_threshold {threshold} and refuses a"
                 " client; give it less weight, or say refuses_alone: true if it is trusted that far"
             )
             warnings.append(_without(entry.get("key"), text))
     if threshold < 1:
         problems.append(f"gateway_dnsbl_threshold: {threshold} would refuse clients that no list names; use 1 or more")
-    total = sum(each["weight"] for each in lists if each["weight"] > 0)
+    total = sum(each.weight for each in lists if each.weight > 0)
     if lists and not problems and total < threshold:
         warnings.append(f"gateway_dnsbl_threshold: all weights together are {total}, so nobody reaches {threshold} and nobody is refused")
     return problems, warnings
 
 
-def _read(entry):
+def _read(entry: Mapping[str, Any]) -> _List:
     domain = _addresses.fqdn(entry["domain"])
     if domain != entry["domain"]:
         raise ValueError(f"'{entry['domain']}' is not how Postfix asks for it: write {domain}")
@@ -100,13 +112,13 @@ def _read(entry):
         raise ValueError(f"the key of {domain} is not a label of a domain name: it has letters, digits and hyphens only")
     if key and len(key) < SHORTEST_KEY:
         raise ValueError(f"the key of {domain} is shorter than {SHORTEST_KEY} characters: it could be a part of other words, and all of them would be masked")
-    return {"domain": domain, "zone": zone(domain, key), "octets": octets, "weight": entry["weight"]}
+    return _List(domain, zone(domain, key), octets, entry["weight"])
 
 
-def zone(domain, key):
+def zone(domain: str, key: str | None) -> str:
     """Return the domain to ask, which begins with the key where a list wants one."""
     return f"{key}.{domain}" if key else domain
 
 
-def _without(key, text):
+def _without(key: str | None, text: str) -> str:
     return re.sub(re.escape(key), "********", text, flags=re.IGNORECASE) if key else text

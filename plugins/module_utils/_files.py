@@ -19,12 +19,16 @@ import pwd
 import re
 import stat
 import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator
 
-STATE_DIRECTORY = pathlib.Path("/var/lib/antispam-gateway")
-_OURS = "antispam-"
+from ansible_collections.antispam.gateway.plugins.module_utils import _journal, _leftovers
+
+STATE_DIRECTORY = _journal.STATE_DIRECTORY
+# What every file that a template of this collection makes has among its first lines.
+HEADER = b"Managed by Ansible (antispam.gateway)"
 
 
-def _number(name, find):
+def _number(name: str, find: Callable[[str], int]) -> int:
     """Return the number of a user or group; of one that has no name, as user_name() gives it, it is the number itself."""
     try:
         return find(name)
@@ -34,7 +38,7 @@ def _number(name, find):
         raise
 
 
-def parse_mode(path, mode):
+def parse_mode(path: str | os.PathLike[str], mode: str) -> int:
     """Return a mode that is given in octal, or raise ValueError."""
     if not re.fullmatch("0?[0-7]{3}", mode):
         raise ValueError(f"{path}: the mode '{mode}' is not octal like 0644")
@@ -47,50 +51,56 @@ class File:
     Raises ValueError, with the path, for what cannot be a file.
     """
 
-    def __init__(self, path, after, owner="root", group="root", mode="0644", secret=False):
+    def __init__(
+        self, path: str | os.PathLike[str], after: str | bytes | None, owner: str = "root", group: str = "root", mode: str = "0644", secret: bool = False
+    ) -> None:
         self.path = pathlib.Path(path)
         self.after = after.encode("utf-8", "surrogateescape") if isinstance(after, str) else after
         self.owner, self.group = owner, group
         self.mode = parse_mode(path, mode)
-        self.aside = self.old = None
+        self.aside: pathlib.Path | None = None
+        self.old: pathlib.Path | None = None
+        self.before: bytes | None = None
+        self.status: os.stat_result | None = None
         try:
             self.before = self.path.read_bytes()
             self.status = self.path.stat()
         except FileNotFoundError:
-            self.before = self.status = None
+            # Also where it went between the two.
+            self.before = None
         except OSError as error:
             raise ValueError(f"{path}: cannot be a file here ({error.strerror})") from error
         # A file that is to go may have been secret.
         self.secret = secret or (after is None and self.status is not None and not self.status.st_mode & stat.S_IROTH)
 
     @property
-    def access_differs(self):
+    def access_differs(self) -> bool:
         return self.after is not None and self.status is not None and access_differs(self.path, self.status, self.owner, self.group, self.mode)
 
     @property
-    def differs(self):
+    def differs(self) -> bool:
         return self.before != self.after or self.access_differs
 
-    def ids(self):
+    def ids(self) -> tuple[int, int]:
         """Return (uid, gid), or raise ValueError."""
         return ids(self.path, self.owner, self.group)
 
-    def lines(self):
+    def lines(self) -> set[str]:
         """Return the lines that only one of the two contents has, as text."""
         return {line.decode("utf-8", "replace") for line in set((self.before or b"").splitlines()) ^ set((self.after or b"").splitlines())}
 
-    def diff(self):
+    def diff(self) -> dict[str, str]:
         """Return this file's part of Ansible's diff."""
         contents = [b"(binary)\n" if b"\0" in (content or b"") else content or b"" for content in (self.before, self.after)]
         before, after = [content.decode("utf-8", "replace") for content in contents]
         if self.secret:
             before, after = ["" if content is None else "(the content is secret)\n" for content in (self.before, self.after)]
-        if self.access_differs:
+        if self.status is not None and self.access_differs:
             before += f"# mode {stat.S_IMODE(self.status.st_mode):04o}, owner {self.status.st_uid}:{self.status.st_gid}\n"
             after += f"# mode {self.mode:04o}, owner {self.owner}:{self.group}\n"
         return {"before_header": str(self.path), "after_header": str(self.path), "before": before, "after": after}
 
-    def mask(self, text):
+    def mask(self, text: str) -> str:
         """Return text without any line of a secret content."""
         if self.secret:
             for content in (self.before, self.after):
@@ -101,16 +111,20 @@ class File:
                             text = text.replace(part, "********")
         return text
 
-    def write_to(self, path):
-        """Write the new content to another path, to be looked at there."""
+    def write_to(self, path: pathlib.Path) -> None:
+        """Write the new content, if there is one, to another path, to be looked at there."""
+        if self.after is None:
+            return
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path.write_bytes(self.after)
-        path.chmod(self.mode)
+        # Never open to anybody whom its mode does not name, not while it is being written either.
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(self.after)
+            os.fchmod(stream.fileno(), self.mode)
         # Postfix's commands wait for a main.cf that was written in the last two seconds.
         os.utime(path, (0, 0))
 
 
-def ids(path, owner, group):
+def ids(path: str | os.PathLike[str], owner: str, group: str) -> tuple[int, int]:
     """Return (uid, gid), or raise ValueError."""
     try:
         return _number(owner, lambda name: pwd.getpwnam(name).pw_uid), _number(group, lambda name: grp.getgrnam(name).gr_gid)
@@ -118,7 +132,7 @@ def ids(path, owner, group):
         raise ValueError(f"{path}: the user {owner} or the group {group} does not exist on this host") from error
 
 
-def access_differs(path, status, owner, group, mode):
+def access_differs(path: str | os.PathLike[str], status: os.stat_result, owner: str, group: str, mode: int) -> bool:
     """Whether a file's stat result is not that of this owner, group and mode (a number)."""
     try:
         wanted = (mode, *ids(path, owner, group))
@@ -129,16 +143,11 @@ def access_differs(path, status, owner, group, mode):
 
 
 @contextlib.contextmanager
-def prepared(files):
+def prepared(files: Collection[File]) -> Iterator[None]:
     """Have everything at hand to switch files and to go back; the room on the disk is taken here."""
     try:
         for file in files:
-            directory = file.path.parent
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            # What an interrupted run left.
-            for left in directory.iterdir():
-                if left.name.startswith(f".{file.path.name}.{_OURS}"):
-                    left.unlink()
+            file.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             if file.after is not None:
                 file.aside = _write_aside(file.path, file.after, file.ids(), file.mode)
             # A dangling link is something to go back to as well.
@@ -153,7 +162,8 @@ def prepared(files):
                     name.unlink(missing_ok=True)
 
 
-def switch(files):
+def switch(files: Collection[File]) -> None:
+    """Put the new contents of prepared files in place; raises OSError."""
     for file in files:
         if file.aside is None:
             file.path.unlink(missing_ok=True)
@@ -162,7 +172,8 @@ def switch(files):
     _sync(files)
 
 
-def restore(files):
+def restore(files: Collection[File]) -> None:
+    """Put the old contents of prepared files back; raises OSError."""
     for file in files:
         if file.old is None:
             file.path.unlink(missing_ok=True)
@@ -172,30 +183,34 @@ def restore(files):
 
 
 @contextlib.contextmanager
-def alone():
-    """Wait until no other run of this collection switches anything on this host."""
+def alone() -> Iterator[list[str]]:
+    """Wait until no other run of this collection switches anything on this host, and undo what one that was killed has left half done.
+
+    Yields the units whose files were put back.
+    """
     STATE_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(STATE_DIRECTORY / "lock", "a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        # Before anybody takes the old files for leftovers.
+        yield _journal.undo(STATE_DIRECTORY)
 
 
-def replace(path, content, ids, mode):
-    """Replace one file by a rename; a reader sees the old or the new content."""
+def replace(path: pathlib.Path, content: bytes, ids: tuple[int, int], mode: int) -> None:
+    """Replace one file by a rename; ids: (uid, gid); a reader sees the old or the new content."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     _write_aside(path, content, ids, mode).rename(path)
     sync_directory(path.parent)
 
 
-def _unused_name(path):
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{_OURS}")
+def _unused_name(path: pathlib.Path) -> pathlib.Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_leftovers.aside(path.name))
     os.close(handle)
     os.unlink(name)
     return pathlib.Path(name)
 
 
-def _write_aside(path, content, ids, mode):
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{_OURS}")
+def _write_aside(path: pathlib.Path, content: bytes, ids: tuple[int, int], mode: int) -> pathlib.Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_leftovers.aside(path.name))
     try:
         with os.fdopen(handle, "wb") as stream:
             os.fchown(stream.fileno(), *ids)
@@ -209,12 +224,13 @@ def _write_aside(path, content, ids, mode):
     return pathlib.Path(name)
 
 
-def _sync(files):
+def _sync(files: Iterable[File]) -> None:
     for directory in {file.path.parent for file in files}:
         sync_directory(directory)
 
 
-def sync_directory(path):
+def sync_directory(path: pathlib.Path) -> None:
+    """Have what was renamed in a directory on the disk when this returns."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -222,7 +238,7 @@ def sync_directory(path):
         os.close(handle)
 
 
-def user_name(uid):
+def user_name(uid: int) -> str:
     """Return the name of a user, or the number of one who has none."""
     try:
         return pwd.getpwuid(uid).pw_name
@@ -230,7 +246,8 @@ def user_name(uid):
         return str(uid)
 
 
-def group_name(gid):
+def group_name(gid: int) -> str:
+    """Return the name of a group, or the number of one that has none."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:

@@ -10,20 +10,8 @@ from __future__ import annotations
 import os
 import pathlib
 import socket
+from collections.abc import Iterable
 
-# The other mail transport agents of Debian 12 and 13: apt removes them when it installs Postfix.
-OTHER_MTAS = (
-    "exim4-daemon-light",
-    "exim4-daemon-heavy",
-    "sendmail-bin",
-    "opensmtpd",
-    "courier-mta",
-    "nullmailer",
-    "msmtp-mta",
-    "ssmtp",
-    "esmtp-run",
-    "dma",
-)
 CONNECT_TIMEOUT = 3
 _LISTEN = "0A"
 # 127.0.0.1, 0.0.0.0, ::1, :: and the first two mapped to IPv6, as proc_net(5) writes them, in either byte order.
@@ -35,7 +23,7 @@ _LOOPBACK = (
 UNKNOWN = "an unknown process"
 
 
-def os_release(path="/etc/os-release"):
+def os_release(path: str = "/etc/os-release") -> tuple[str, str]:
     """Return (id, version) such as ('debian', '13')."""
     facts = {}
     for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
@@ -45,12 +33,12 @@ def os_release(path="/etc/os-release"):
     return facts.get("ID", ""), facts.get("VERSION_ID", "")
 
 
-def cpus():
+def cpus() -> int:
     """Return how many CPUs this host may use."""
     return len(os.sched_getaffinity(0))
 
 
-def memory_mib():
+def memory_mib() -> int:
     """Return the memory of the host, or of the control group that bounds it, in MiB."""
     line = next(line for line in pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines() if line.startswith("MemTotal:"))
     total = int(line.split()[1]) // 1024
@@ -61,7 +49,7 @@ def memory_mib():
     return min(total, bound // (1024 * 1024))
 
 
-def installed(status="/var/lib/dpkg/status"):
+def installed(status: str = "/var/lib/dpkg/status") -> list[str]:
     """Return the names of the packages that dpkg(1) has installed."""
     found = []
     name = ""
@@ -77,7 +65,7 @@ def installed(status="/var/lib/dpkg/status"):
     return found
 
 
-def listeners(port, loopback_only=False):
+def listeners(port: int, loopback_only: bool = False) -> set[str]:
     """Return the names of the processes that listen on a TCP port; {UNKNOWN} where /proc does not tell.
 
     With loopback_only, those that would be in the way of a listener on 127.0.0.1 or ::1.
@@ -107,7 +95,16 @@ def listeners(port, loopback_only=False):
     return names or {UNKNOWN}
 
 
-def running(names):
+def resolv_conf(path: str = "/etc/resolv.conf") -> list[str]:
+    """Return the addresses of resolv.conf(5)."""
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [words[1] for words in map(str.split, lines) if len(words) > 1 and words[0] == "nameserver"]
+
+
+def running(names: Iterable[str]) -> list[str]:
     """Return which of the process names are those of a running process."""
     found = set()
     for comm in pathlib.Path("/proc").glob("[0-9]*/comm"):
@@ -118,14 +115,14 @@ def running(names):
     return [name for name in names if name in found]
 
 
-def _target(link):
+def _target(link: pathlib.Path) -> str:
     try:
         return os.readlink(link)
     except OSError:
         return ""
 
 
-def is_own(address):
+def is_own(address: str) -> bool:
     """Return whether an IP address is one of this host's."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -136,14 +133,14 @@ def is_own(address):
     return True
 
 
-def reach(host, port):
+def reach(host: str, port: int) -> tuple[str, str, set[str]]:
     """Return (problem, warning, addresses) of a next hop: does it resolve, and does it answer."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         return f"{host} does not resolve on this host ({error.args[-1]})", "", set()
-    addresses = {entry[4][0] for entry in found}
-    last = None
+    addresses = {str(entry[4][0]) for entry in found}
+    last: OSError | None = None
     for family, kind, protocol, _name, target in found:
         try:
             # A host without IPv6 has no such socket.

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import pathlib
 import time
+from collections.abc import Callable, Set
+from typing import Any
 
 
 class Failure(Exception):
@@ -16,55 +18,58 @@ class Failure(Exception):
 
 
 class Unit:
-    """A systemd unit."""
+    """A systemd unit; module is the AnsibleModule that runs systemctl."""
 
-    def __init__(self, module, name):
+    def __init__(self, module: Any, name: str) -> None:
         self.module, self.name = module, name
         self.properties = self._show("LoadState,ActiveState,UnitFileState,TriggeredBy")
 
-    def _show(self, properties):
+    def _show(self, properties: str) -> dict[str, str]:
         _rc, out, _err = self._systemctl("show", f"--property={properties}", self.name)
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
-    def _systemctl(self, *words):
-        return self.module.run_command(["systemctl", *words], expand_user_and_vars=False)
+    def _systemctl(self, *words: str) -> tuple[int, str, str]:
+        rc, out, err = self.module.run_command(["systemctl", *words], expand_user_and_vars=False, handle_exceptions=False)
+        return rc, out, err
 
     @property
-    def loaded(self):
+    def loaded(self) -> bool:
         return self.properties.get("LoadState") == "loaded"
 
     @property
-    def stopped(self):
+    def stopped(self) -> bool:
         return self.properties.get("ActiveState") not in ("active", "reloading", "activating", "deactivating")
 
     @property
-    def settled(self):
+    def settled(self) -> bool:
         return self.properties.get("ActiveState") == "active"
 
-    def needs(self, wanted):
+    def needs(self, wanted: bool) -> bool:
         """Return whether the unit is not enabled, or not disabled, as wanted. A static unit is neither."""
         state = self.properties.get("UnitFileState", "")
         return state not in ("enabled", "static", "indirect", "generated", "alias") if wanted else state in ("enabled", "enabled-runtime")
 
-    def enable(self, wanted):
+    def enable(self, wanted: bool) -> None:
+        """Enable or disable the unit; raise Failure if systemd does not."""
         self._do("enable" if wanted else "disable", self.name)
 
-    def apply(self, action):
+    def apply(self, action: str) -> None:
+        """Let systemctl(1) do something to the unit, such as reload; raise Failure if it does not."""
         self._do("daemon-reload")
         # A unit that gave up before, say for want of a configuration, is no obstacle now; nor is its socket.
         self._systemctl("reset-failed", self.name, *self.properties.get("TriggeredBy", "").split())
         self._do(action, self.name)
 
-    def failed(self):
+    def failed(self) -> str:
         """Return '' unless systemd has given the unit up."""
         return f"{self.name} has failed" if self._show("ActiveState").get("ActiveState") == "failed" else ""
 
-    def _do(self, *words):
+    def _do(self, *words: str) -> None:
         rc, out, err = self._systemctl(*words)
         if rc:
             raise Failure(f"systemctl {' '.join(words)} failed: {(err or out).strip()}")
 
-    def workers(self):
+    def workers(self) -> set[str]:
         """Return the process ids of the main process's children."""
         _rc, out, _err = self._systemctl("show", "--property=MainPID", "--value", self.name)
         try:
@@ -72,13 +77,14 @@ class Unit:
         except OSError:
             return set()
 
-    def journal(self):
+    def journal(self) -> str:
+        """Return the last lines of what the unit has logged; raise OSError where there is no journalctl."""
         command = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", "--unit", self.name]
-        return self.module.run_command(command, handle_exceptions=False)[1].strip()
+        return str(self.module.run_command(command, handle_exceptions=False)[1]).strip()
 
 
-def until(holds, unit, timeout):
-    """Call holds(seconds left) until it returns '', the unit has failed or the time is over; return what was said last."""
+def until(holds: Callable[[float], str], unit: Unit | None, timeout: float) -> str:
+    """Call holds(seconds left) until it returns '', the unit, if there is one, has failed or the time (in seconds) is over; return what was said last."""
     deadline = time.monotonic() + timeout
     while True:
         problem = holds(max(1, deadline - time.monotonic()))
@@ -86,13 +92,13 @@ def until(holds, unit, timeout):
             return ""
         if time.monotonic() > deadline:
             return f"{problem} after {timeout} s"
-        failed = unit.failed()
+        failed = unit.failed() if unit else ""
         if failed:
             return f"{problem}; {failed}"
         time.sleep(0.1)
 
 
-def workers_left(unit, old):
+def workers_left(unit: Unit, old: Set[str]) -> str:
     """Return '' once the main process has children, none of which is of the old ones."""
     workers = unit.workers()
     if workers and not workers & old:

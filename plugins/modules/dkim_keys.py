@@ -101,7 +101,6 @@ import contextlib
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _dkim, _files, _leftovers, _records
 
 

@@ -114,7 +114,6 @@ from typing import Any, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _records
 
 try:

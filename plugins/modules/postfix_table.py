@@ -94,7 +94,6 @@ import contextlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _files, _leftovers, _tables
 
 

@@ -153,7 +153,6 @@ import pathlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset, _files, _leftovers, _lmdb, _source_options, _tables
 
 

@@ -13,6 +13,8 @@ description:
     does not answer, or does not know one of them, is an error.
   - Asks for the test points of DNS-based lists (RFC 5782). C(127.0.0.2) is on every list and C(127.0.0.1) on none, so a list that
     answers otherwise has shut down, or does not serve this resolver. That is a warning, and the list is returned in RV(left_out).
+  - A list that does not answer at all is not left out, but named in a warning. postscreen waits for no list that is slow, and one that is
+    silent while the playbook runs may answer a minute later.
   - It only reads.
 options:
   nameservers:
@@ -85,47 +87,13 @@ left_out:
 """
 
 import concurrent.futures
-import pathlib
 from collections.abc import Iterable, Sequence, Set
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dns, _dnsbl
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dns, _dnsbl, _host, _resolvers
 
 LISTED = "2.0.0.127"
 NOT_LISTED = "1.0.0.127"
-
-
-def resolv_conf(path: str = "/etc/resolv.conf") -> list[str]:
-    """Return the addresses of resolv.conf(5), as they stand there; none if it cannot be read."""
-    try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    return [words[1] for words in map(str.split, lines) if len(words) > 1 and words[0] == "nameserver"]
-
-
-def problem_with(server: str, name: str) -> str:
-    """Return '' if the resolver finds the name, in A, AAAA or MX records, else a sentence."""
-    rcodes = []
-    for kind in (_dns.A, _dns.AAAA, _dns.MX):
-        try:
-            answer = _dns.ask(server, name, kind)
-        except _dns.Unanswered as error:
-            return f"the resolver {server} does not answer the question for {name}: {error}"
-        if answer.found:
-            return ""
-        rcodes.append(answer.rcode)
-    return f"the resolver {server} finds no address of {name} ({', '.join(dict.fromkeys(rcodes))})"
-
-
-def root_problem(server: str) -> str:
-    """Return '' if the resolver reaches the root of the DNS, else a sentence: one that is cut off answers as well."""
-    try:
-        rcode = _dns.refusal(server)
-    except _dns.Unanswered as error:
-        return f"the resolver {server} does not answer: {error}"
-    return rcode and f"the resolver {server} does not reach the DNS ({rcode})"
 
 
 def first_answer(servers: Iterable[str], name: str) -> tuple[str, list[str]]:
@@ -146,12 +114,14 @@ def first_answer(servers: Iterable[str], name: str) -> tuple[str, list[str]]:
 
 
 def trouble(servers: Sequence[str], zone: str, filters: Iterable[Sequence[Set[int]]]) -> str:
-    """Return '' if a list can be used, else a sentence; filters are those of all its entries (_dnsbl.answers)."""
-    try:
-        rcode, listed = first_answer(servers, f"{LISTED}.{zone}")
-        _rcode, not_listed = first_answer(servers, f"{NOT_LISTED}.{zone}")
-    except _dns.Unanswered as error:
-        return f"the resolver gave no answer ({error})"
+    """Return '' if a list can be used, else a sentence; filters are those of all its entries (_dnsbl.answers).
+
+    Raises _dns.Unanswered, which says nothing about the list.
+    """
+    rcode, listed = first_answer(servers, f"{LISTED}.{zone}")
+    _rcode, not_listed = first_answer(servers, f"{NOT_LISTED}.{zone}")
+    if rcode == "SERVFAIL":
+        raise _dns.Unanswered(rcode)
     counted = [address for address in not_listed if any(_dnsbl.counts(octets, address) for octets in filters)]
     if counted:
         return f"it lists 127.0.0.1, and so the world, with {', '.join(counted)}"
@@ -159,6 +129,14 @@ def trouble(servers: Sequence[str], zone: str, filters: Iterable[Sequence[Set[in
     if any(address.startswith("127.") and address not in _dnsbl.NO_LISTING for address in listed):
         return ""
     return f"its test point 127.0.0.2 is answered with {', '.join(listed) or rcode}, so it has shut down or does not serve this resolver"
+
+
+def look(servers: Sequence[str], zone: str, filters: Iterable[Sequence[Set[int]]]) -> tuple[str, str]:
+    """Return (why a list cannot be used, why nothing is known about it); either is '' where it does not hold."""
+    try:
+        return trouble(servers, zone, filters), ""
+    except _dns.Unanswered as error:
+        return "", str(error)
 
 
 def main() -> None:
@@ -184,7 +162,7 @@ def main() -> None:
     options = module.params
     zones: dict[tuple[str, str], list[Sequence[Set[int]]]] = {}
     try:
-        servers = [_addresses.ip(address) for address in options["nameservers"]] or resolv_conf()
+        servers = [_addresses.ip(address) for address in options["nameservers"]] or _host.resolv_conf()
         for entry in options["lists"]:
             zone = _dnsbl.zone(_addresses.fqdn(entry["domain"]), entry["key"])
             zones.setdefault((entry["domain"], zone), []).append(_dnsbl.answers(entry["answers"]))
@@ -192,29 +170,20 @@ def main() -> None:
         module.fail_json(msg=f"{error}; nothing was asked")
     if options["names"] and not servers:
         module.fail_json(msg="There is no resolver to ask: /etc/resolv.conf names none; set gateway_own_resolver or gateway_nameservers")
+    given = [_addresses.ip(address) for address in options["nameservers"]]
+    # Those of the host need not know the root, such as one that only knows the site.
+    problem = _resolvers.problem(servers, options["names"], given)
+    if problem:
+        module.fail_json(msg=f"{problem}.")
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        roots = pool.map(root_problem, map(_addresses.ip, options["nameservers"]))
-        names = pool.map(lambda pair: problem_with(*pair), [(server, name) for server in servers for name in options["names"]])
-        lists = pool.map(lambda entry: trouble(servers, entry[0][1], entry[1]), zones.items())
-        cut_off, missing, troubles = list(filter(None, roots)), list(filter(None, names)), list(lists)
-    if cut_off:
-        module.fail_json(
-            msg="Nothing was switched: "
-            + "; ".join(cut_off)
-            + ". Let the host ask the DNS (port 53, UDP and TCP), or name resolvers of the site that may, in gateway_nameservers or resolver_forward_zones."
-        )
-    if missing:
-        module.fail_json(
-            msg="Nothing was switched: "
-            + "; ".join(missing)
-            + ". If only the site's own name servers know the name, say in resolver_forward_zones who they are, or name them in gateway_nameservers;"
-            " with gateway_own_resolver: false the host goes on asking those it has."
-        )
+        found = list(pool.map(lambda entry: look(servers, entry[0][1], entry[1]), zones.items()))
     left_out = []
-    for (domain, _zone), problem in zip(zones, troubles):
-        if problem:
-            module.warn(f"{domain} is left out: {problem}")
+    for (domain, _zone), (trouble_with_it, unanswered) in zip(zones, found):
+        if trouble_with_it:
+            module.warn(f"{domain} is left out: {trouble_with_it}")
             left_out.append(domain)
+        elif unanswered:
+            module.warn(f"{domain} gave no answer ({unanswered}); it stays in use, and counts again as soon as it answers")
     module.exit_json(changed=False, left_out=left_out)
 
 

@@ -132,7 +132,6 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _leftovers, _services, _source_options
 
 HEADER = b"# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"

@@ -297,7 +297,6 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _samples, _smtp
 
 

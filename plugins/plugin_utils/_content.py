@@ -10,8 +10,8 @@ where it is not.
 from __future__ import annotations
 
 import itertools
-import operator
 import mmap
+import operator
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol

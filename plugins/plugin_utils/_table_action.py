@@ -20,12 +20,10 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _source_options
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils._cache import Cache, Check, Prepared
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
-
 
 _Result = TypeVar("_Result")
 

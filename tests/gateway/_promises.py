@@ -48,7 +48,8 @@ PROMISES = {
     "D19": "With too little disk space, clients are asked to come back. An archive that could not be unpacked for want of space is not delivered.",
     "D20": "A client that talks too early or is on a DNS list is refused before an SMTP server process is started for it.",
     "D21": "Every lookup table that the configuration names exists, and the playbook repairs one that was edited by hand.",
-    "T1": "With more clients than amavis workers, no client waits longer for a worker than Postfix waits for amavis. Limits that would break this are refused, with the arithmetic.",
+    "T1": "With more clients than amavis workers, no client waits longer for a worker than Postfix waits for amavis. Limits that "
+    "would break this are refused, with the arithmetic.",
     "T2": "A client that sends slowly holds no amavis worker. With too little room for the queue, a client is asked to come back before it sends its message.",
     "T3": "Spam and viruses are refused with a 5xx, however many recipients a message has. The gateway sends no bounce instead.",
     "T4": "Without clamd the client gets its 451 within 30 seconds. There is no second, slower virus scanner.",
@@ -61,7 +62,8 @@ PROMISES = {
     "T11": "Clean mail keeps its subject and its text. MIME that readers understand differently is refused.",
     "T12": "amavis keeps no Berkeley DB.",
     "T13": "A site that names no source of virus signatures is refused before anything is changed.",
-    "T14": "A client that passes postscreen reaches the scanners. postscreen's tests that ask every new client to come back are off unless the site wants them.",
+    "T14": "A client that passes postscreen reaches the scanners. postscreen's tests that ask every new client to come back are off "
+    "unless the site wants them.",
     "T15": "An answer of a DNS list counts only if it is one by which the list names a bad client. The gateway asks its own resolver, which validates and which"
     " no other host can ask. A list that does not work is left out.",
     "T16": "A subdomain of a relay domain is not a relay domain.",
@@ -77,7 +79,8 @@ PROMISES = {
     "T26": "amavis sends no notices about spam and viruses, and keeps no copies of them.",
     "T29": "Programs are found inside archives of every kind for which an unpacker is installed.",
     "T30": "SpamAssassin sees the real client, and knows which clients are trusted.",
-    "T31": "The gateway writes results of DKIM under its own name only, removes forged ones, and leaves those of other hosts alone. SPF and DMARC are checked with"
+    "T31": "The gateway writes results of DKIM under its own name only, removes forged ones, and leaves those of other hosts alone. "
+    "SPF and DMARC are checked with"
     " the real client.",
     "T32": "Outgoing mail can have an RSA and an Ed25519 signature. While the second signer is down, mail goes out with the first.",
     "T33": "The key of a DNS list is in no SMTP reply and in no output of the playbook.",

@@ -42,6 +42,12 @@ class Run:
         return [task for task, text in self._tasks() if re.search(r"^changed: ", text, re.MULTILINE)]
 
     @property
+    def switched(self):
+        """What was done to each service, or would be: {"amavis.service": "reload"}."""
+        (said,) = [text for task, text in self._tasks() if task == "Say what was switched"] or [""]
+        return dict(re.findall(r"^ +- '?([^:'\n]+): ([a-z]+)'?$", said, re.MULTILINE))
+
+    @property
     def failed(self):
         """Names of the tasks that failed."""
         return [task for task, text in self._tasks() if re.search(r"^(fatal|failed): |^\[ERROR\]", text, re.MULTILINE)]
@@ -60,8 +66,8 @@ def collections():
     return subprocess.run([CHECKOUT / "tools" / "stage"], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def start(*options, variables=None, roles=None, playbook=SITE):
-    """Start ansible-playbook on a playbook, or on some roles alone; variables win over the inventory's."""
+def start(*options, variables=None, roles=None, playbook=SITE, hosts=None):
+    """Start ansible-playbook on a playbook, or on some roles alone; variables win over the inventory's. hosts: more gateways, with their variables."""
     scratch = Path(tempfile.mkdtemp(dir=_scratch.name))
     if roles:
         plays = [{"hosts": "gateways", "become": True, "gather_facts": False, "roles": [f"antispam.gateway.{role}" for role in roles]}]
@@ -83,6 +89,11 @@ def start(*options, variables=None, roles=None, playbook=SITE):
         ANSIBLE_LOCALHOST_WARNING="0",
         PYTHONUNBUFFERED="1",
     )
+    if hosts:
+        more = scratch / "hosts.json"
+        reached = {"ansible_ssh_common_args": f"-F {CHECKOUT}/.work/ssh_config"}
+        more.write_text(json.dumps({"gateways": {"hosts": {name: reached | given for name, given in hosts.items()}}}), encoding="utf-8")
+        options = (f"--inventory={more}", *options)
     command = [Path(sys.executable).parent / "ansible-playbook", f"--inventory={INVENTORY}", f"--extra-vars=@{extra}", *options, playbook]
     return subprocess.Popen(
         command,
@@ -96,10 +107,10 @@ def start(*options, variables=None, roles=None, playbook=SITE):
     )
 
 
-def run(*options, variables=None, roles=None, playbook=SITE):
-    """Run ansible-playbook and return its Run."""
+def run(*options, **arguments):
+    """Run ansible-playbook as start() does, and return its Run."""
     began = time.monotonic()
-    process = start(*options, variables=variables, roles=roles, playbook=playbook)
+    process = start(*options, **arguments)
     try:
         output, _nothing = process.communicate()
     except BaseException:

@@ -2,12 +2,15 @@
 """A mistake in the inventory is one clear error that names the variable and the way out; the gateway runs on as before."""
 
 import contextlib
+import re
 
 import pytest
 from _faults import AMAVIS, wait_for_answer
-from _network import BOB, STRANGER, gateway, journal, mailboxes, wait_until
+from _network import BOB, STRANGER, gateway, inside, journal, mailboxes, wait_until
 from _playbook import fingerprint, refused, run
 
+
+RECAP = re.compile(r"^(\S+) +: .* unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
 
 # --- Found before anything is changed ---------------------------------------------------------------------------------
 
@@ -56,6 +59,60 @@ def _types(network):
 )
 def test_a_value_of_the_wrong_type_is_refused(types, words):
     assert words in types
+
+
+@pytest.mark.parametrize(
+    "variables, words",
+    [
+        pytest.param({"gateway_postmaster": None}, "gateway_postmaster: it is required and not set", id="required and not set"),
+        pytest.param(
+            {"gateway_domains": "{{ domains_of_the_firm }}"},
+            "gateway_domains: it cannot be rendered: 'domains_of_the_firm' is undefined; define what is missing, or write a value",
+            id="undefined in a template",
+        ),
+        pytest.param({"gateway_domains": {"example.com": "[mail.inside.example.com]"}}, "gateway_domains: it is a dictionary; write a list", id="wrong type"),
+        pytest.param(
+            {"postfix_main_cf": {"smtpd_banner": {"text": "hello"}}}, "postfix_main_cf['smtpd_banner']: a dictionary cannot be written there", id="a dictionary"
+        ),
+        pytest.param({"amavis_parameters": {"X HEADER": 1}}, "amavis_parameters['X HEADER']: 'X HEADER' is not the name of a parameter", id="no name"),
+        pytest.param(
+            {"clamav_database_custom_urls": ["ns.example.org/antispam-test.ndb"]}, "clamav_database_custom_urls[0]: this is not the URL", id="ClamAV's URL"
+        ),
+        pytest.param(
+            {"postfix_master_cf": {"127.0.0.1:10024/inet": {"private": "n", "command": "smtpd"}}},
+            "port 10024 is amavis.service's, and postfix.service cannot listen on it as well",
+            id="a port that two services want",
+        ),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(variables, words):
+    said = refused(variables)
+    assert words in said.replace("postfix@-.service", "postfix.service")
+    assert "caused by" not in said, "no line of our files, with what Jinja says of it"
+
+
+def test_a_variable_of_somebody_else_is_a_warning_and_the_run_goes_on():
+    result = run("--check", variables={"gateway_ip": "203.0.113.10", "postfix_exporter_port": 9154})
+    assert result.rc == 0, result
+    assert "gateway_ip: no role of antispam.gateway knows this variable, so it has no effect on the gateway" in result.said
+    assert "postfix_exporter_port: no role of antispam.gateway knows this variable" in result.said
+
+
+def test_of_three_hosts_each_gets_its_findings_and_the_good_one_is_not_held_up():
+    hosts = {
+        "lost.example.com": {"ansible_host": "203.0.113.99"},
+        "wrong.example.com": {"ansible_host": "198.51.100.10", "gateway_recipients": ["bob@example.org"], "gateway_limits": {"workers": 200}},
+    }
+    result = run("--check", hosts=hosts)
+    assert result.rc != 0, result
+    assert "gateway_recipients: example.org is not in gateway_domains" in result.said
+    assert "200 workers x 150 MiB" in result.said
+    assert {name: (int(failed), int(unreachable)) for name, unreachable, failed in RECAP.findall(result.output)} == {
+        "lost.example.com": (0, 1),
+        "mx1.example.com": (0, 0),
+        "wrong.example.com": (1, 0),
+    }
+    assert result.output.index("is not in gateway_domains") < result.output.index("TASK [antispam.gateway.gateway : Find the packages")
 
 
 MISTAKES = {
@@ -227,6 +284,11 @@ def test_a_rule_that_spamassassin_does_not_understand_is_refused_and_the_old_con
     assert "BROKEN" in said
 
 
+def test_a_broken_rule_is_refused_where_rules_are_not_updated_as_well():
+    rules = {"spamassassin_update_rules": False, "spamassassin_rules": "body BROKEN /(unclosed/\nscore BROKEN 1\n"}
+    assert "the new configuration is not valid, the old one stays in use. spamassassin says:" in refused(rules, roles=["spamassassin"])
+
+
 def test_a_parameter_that_clamd_does_not_know_is_refused_and_the_old_configuration_stays():
     said = refused({"clamav_clamd_parameters": {"MaxTypo": 5}}, roles=["clamav"])
     assert "the new configuration is not valid, the old one stays in use. clamd says:" in said
@@ -264,3 +326,45 @@ def test_a_configuration_under_which_a_service_does_not_run_is_taken_back(began,
     record = STRANGER.converse(recipients=[BOB])
     assert record.answer == "250 2.0.0"
     assert mailboxes(record.message_id) == [BOB]
+
+
+# Postfix's own check takes each of these; the daemon that reads it dies of it when it is used.
+DEADLY = {
+    "smtp(8), to next hops and to the world": ({"postfix_main_cf": {"smtp_tls_note_starttls_offer": "perhaps"}}, "bad boolean"),
+    "smtp(8), to the world alone": ({"postfix_master_cf": {"smtp/unix": {"options": {"smtp_skip_5xx_greeting": "perhaps"}}}}, "bad boolean"),
+    "cleanup(8)": ({"postfix_main_cf": {"virtual_alias_expansion_limit": "many"}}, "virtual_alias_expansion_limit"),
+    "qmgr(8)": ({"postfix_main_cf": {"qmgr_message_active_limit": "many"}}, "qmgr_message_active_limit"),
+    "smtpd(8)": ({"postfix_main_cf": {"smtpd_hard_error_limit": "many"}}, "smtpd_hard_error_limit"),
+    "trivial-rewrite(8)": ({"postfix_main_cf": {"append_at_myorigin": "perhaps"}}, "append_at_myorigin"),
+    "a transport that is missing": ({"postfix_master_cf": {"relay/unix": None}}, "mail transport unavailable"),
+}
+
+
+@pytest.mark.parametrize("variables, cause", DEADLY.values(), ids=DEADLY.keys())
+def test_a_configuration_that_a_daemon_of_postfix_dies_of_is_taken_back(variables, cause):
+    before = settings()
+    result = run(variables=variables, roles=["postfix"])
+    assert result.rc != 0, result
+    assert "the old files are back and in use" in result.said, result
+    assert cause in result.said, result
+    assert settings() == before
+    record = STRANGER.converse(recipients=[BOB])
+    assert record.answer == "250 2.0.0"
+    assert mailboxes(record.message_id) == [BOB]
+
+
+def test_a_next_hop_that_is_down_takes_no_configuration_back():
+    inside().check_output("systemctl stop postfix")
+    try:
+        result = run(variables={"postfix_main_cf": {"smtpd_banner": "$myhostname ESMTP while it is down"}}, roles=["postfix"])
+        assert result.rc == 0, result
+        assert STRANGER.converse(stop_after="connect").text == "mx1.example.com ESMTP while it is down"
+        proof = run(playbook="antispam.gateway.prove")
+        assert proof.rc != 0, proof
+        assert "Not as promised: clean mail, on its way" in proof.said, proof
+        assert "Connection refused" in proof.said, proof
+    finally:
+        inside().check_output("systemctl start postfix")
+    assert run(roles=["postfix"]).rc == 0
+    gateway().check_output("postqueue -f")
+    wait_until(lambda: "empty" in gateway().run("postqueue -p").stdout, "the queue to be empty")

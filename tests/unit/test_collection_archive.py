@@ -28,7 +28,9 @@ def test_the_archive_is_installed_by_the_command_of_the_documentation(tmp_path: 
     command = f"ansible-galaxy collection install {built.name}"
     assert f"\n{command}\n" in (CHECKOUT / "docs" / "installation.md").read_text()
     environment = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "home"), "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections")}
-    subprocess.run([CHECKOUT / ".work" / "venv" / "bin" / command.split()[0], *command.split()[1:]], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [CHECKOUT / ".work" / "venv" / "bin" / command.split()[0], *command.split()[1:]], cwd=tmp_path, env=environment, check=True, capture_output=True
+    )
     installed = tmp_path / "collections" / "ansible_collections" / "antispam" / "gateway"
     assert {path.name for path in (installed / "playbooks").iterdir()} >= {"site.yml", "recipients.yml", "dns.yml", "prove.yml"}
     assert os.access(installed / "docs" / "example" / "update-recipients", os.X_OK)

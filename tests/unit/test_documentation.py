@@ -13,8 +13,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _limits
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _limits, _model
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -140,7 +139,7 @@ def test_the_restrictions_that_are_shown_are_the_derived_ones() -> None:
     derived = {name: value for group in variables["__postfix_main_cf"] if isinstance(group["parameters"], dict) for name, value in group["parameters"].items()}
     context = {
         **variables,
-        "__gateway_site": {"hostname": "mx1.example.com"},
+        "__gateway_site": {"hostname": "mx1.example.com", "probe_domain": _model.PROBE_DOMAIN},
         "gateway_helo_checks": True,
         "gateway_greylisting": False,
         "postfix_table_type": "lmdb",

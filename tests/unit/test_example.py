@@ -16,8 +16,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _dnsbl, _limits, _outgoing, _site, _source_options
+from ansible_collections.antispam.gateway.plugins.module_utils import _source_options
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _limits, _model
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "example"
@@ -38,47 +38,14 @@ def variables_of(host: str) -> dict:
     return {name: templar.template(value) for name, value in found.items() if name.startswith(tuple(f"{role}_" for role in ROLES))}
 
 
-def with_defaults(variables: dict) -> dict:
-    """The same with the defaults of the role gateway where they are no templates."""
-    defaults = yaml.safe_load((ROOT / "roles" / "gateway" / "defaults" / "main.yml").read_text())
-    return {name: value for name, value in defaults.items() if "{{" not in str(value)} | variables
-
-
 def problems_of(host: str, variables: dict) -> list[str]:
-    """What the collection's own checks of a site say, without those of the host and of its network. The only call of them here."""
-    options = with_defaults(variables)
-    known = [name for role in ROLES for name in specification(role)]
-    problems = _site.unknown_variables(list(variables), known, [f"{role}_" for role in ROLES])
-    site = _site.Site(
-        options.get("gateway_hostname", host),
-        options["gateway_domains"],
-        options["gateway_recipients"],
-        options["gateway_postmaster"],
-        options["gateway_trusted_networks"],
-        options["gateway_aliases"],
-        options["gateway_sender_scores"],
-        [source.get("domains", []) for source in options["gateway_recipient_sources"]],
-        options["gateway_client_allowlist"],
-        options["gateway_client_denylist"],
-    )
-    smarthost = options.get("gateway_smarthost") or {}
-    outgoing = _outgoing.Outgoing(
-        site,
-        options["gateway_domains"],
-        options["gateway_accounts"],
-        smarthost.get("next_hop", ""),
-        smarthost.get("tls", "secure"),
-        options["gateway_tls_policies"],
-        options.get("gateway_dkim_domains", list(site.domains)),
-        options.get("gateway_dkim_selector", host.partition(".")[0]),
-        options["gateway_forwarders"],
-    )
-    lists, warnings = _dnsbl.check(options["gateway_dnsbl_lists"], options["gateway_dnsbl_threshold"])
+    """What the collection itself says of a site: its mistakes and warnings, without those of the host and of its network."""
+    model = _model.derive(variables | {"inventory_hostname": host}, lambda value: value)
     try:
-        _limits.derive(4, 8000, options["gateway_message_size_limit"], True, options["gateway_limits"], submission=True)
+        _limits.derive(4, 8000, model.variables["gateway_message_size_limit"], True, model.variables["gateway_limits"], submission=True)
     except _limits.Contradiction as contradiction:
-        problems.append(str(contradiction))
-    return problems + site.problems + outgoing.problems + lists + warnings
+        return [*model.problems, str(contradiction)]
+    return model.problems + model.warnings
 
 
 @pytest.fixture(params=GATEWAYS)

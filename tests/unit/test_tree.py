@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from _checkout import CHECKOUT
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _samples
 
 

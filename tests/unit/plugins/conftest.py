@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the unit tests share: a module's run, an SMTP server and a DNS that answer as told and remember what they were told, and certificates."""
+"""What the unit tests share: a module's run, an SMTP server and a DNS that answer as told and remember what they were told, certificates, and a host."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
+import shutil
+import socket
 import socketserver
 import ssl
 import subprocess
 import threading
+import types
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
@@ -195,3 +199,114 @@ def zone(monkeypatch):
     monkeypatch.setattr(_records, "lookup", lookup)
     monkeypatch.setattr(_records, "missing_package", lambda: "")
     return found
+
+
+class NextHop:
+    """A mail server that the gateway speaks to, with a certificate that is right; a test makes it another one."""
+
+    def __init__(self):
+        self.extensions = ["PIPELINING", "SIZE 104857600", "STARTTLS", "8BITMIME"]
+        # Why there is no conversation, none with TLS, and none with a verified certificate.
+        self.unreachable = self.tls_failure = self.untrusted = ""
+        # The step that is refused, and how.
+        self.refused_at, self.refusal = None, ""
+
+
+class Host:
+    """A plain host that is good for a gateway; a test makes it another one."""
+
+    release = ("debian", "13")
+    cpus, memory = 4, 8192
+    packages: tuple = ()
+    resolvers: tuple = ("192.0.2.1",)
+    own = ("127.0.0.1", "203.0.113.10")
+
+    def __init__(self):
+        self.free = {"spool": 50 * 1024**3, "lib": 50 * 1024**3}
+        self.ports: dict = {}
+        self.addresses: dict = {}
+        self.processes: set = set()
+        self.next_hops = collections.defaultdict(NextHop)
+        # Arguments of every conversation, and those whose connections were tried.
+        self.conversations = []
+        self.tried = []
+
+    def spoken_to(self, name):
+        """The conversations with one server, in their order."""
+        return [each for each in self.conversations if each["host"] == name]
+
+    def converse(self, host, port, helo, tls, stop_after, timeout, validate_certs=False, ca_path=None):
+        """As _smtp.converse does, without a network."""
+        from ansible_collections.antispam.gateway.plugins.module_utils import _smtp
+
+        self.conversations.append({"host": host, "port": port, "helo": helo, "tls": tls, "validate_certs": validate_certs, "ca_path": ca_path})
+        assert (stop_after, 0 < timeout <= 30) == ("helo", True)
+        hop = self.next_hops[host]
+        result = {"extensions": hop.extensions, "tls": None, "verdict": "accepted", "refused_at": None, "reply": {"lines": ["250 Ok"]}}
+        if hop.unreachable:
+            raise _smtp.SmtpError(hop.unreachable)
+        if hop.refused_at == "starttls" and tls == "never":
+            return result
+        if hop.refused_at:
+            extensions = hop.extensions if hop.refused_at == "starttls" else []
+            return {**result, "extensions": extensions, "verdict": "refused", "refused_at": hop.refused_at, "reply": {"lines": [hop.refusal]}}
+        if tls == "never":
+            return result
+        if hop.tls_failure or hop.untrusted and validate_certs:
+            raise _smtp.SmtpError(hop.tls_failure or hop.untrusted)
+        return {**result, "tls": {"protocol": "TLSv1.3"}}
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    """The host that the module survey finds when it is run in this process."""
+    from ansible_collections.antispam.gateway.plugins.module_utils import _host, _smtp
+
+    example = Host()
+    monkeypatch.setattr(_smtp, "converse", example.converse)
+
+    def getaddrinfo(name, port, *arguments, **options):
+        found = example.addresses.get(name, ["198.51.100.25"])
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+    class Socket:
+        """Every address answers but those that begin with 192.0.2; those of this host can be bound."""
+
+        def __init__(self, *arguments):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *arguments):
+            pass
+
+        def settimeout(self, seconds):
+            pass
+
+        def connect(self, target):
+            example.tried.append(target)
+            if target[0].startswith("192.0.2."):
+                raise OSError(111, "Connection refused")
+
+        def bind(self, target):
+            if target[0] not in example.own:
+                raise OSError(99, "Cannot assign requested address")
+
+    monkeypatch.setattr(_host, "socket", types.SimpleNamespace(**{**vars(socket), "getaddrinfo": getaddrinfo, "socket": Socket}))
+    monkeypatch.setattr(_host, "os_release", lambda: example.release)
+    monkeypatch.setattr(_host, "cpus", lambda: example.cpus)
+    monkeypatch.setattr(_host, "memory_mib", lambda: example.memory)
+    monkeypatch.setattr(_host, "installed", lambda: list(example.packages))
+    monkeypatch.setattr(_host, "resolv_conf", lambda: list(example.resolvers))
+    monkeypatch.setattr(_host, "running", lambda names: [name for name in names if name in example.processes])
+    monkeypatch.setattr(_host, "listeners", lambda port, loopback_only=False: example.ports.get(port, set()))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=example.free[str(path).split("/")[2]]))
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text("#!/bin/sh\nexit ${FAKE_SYSTEMCTL:-3}\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(systemctl.parent), prepend=":")
+    return example

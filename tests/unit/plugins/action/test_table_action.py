@@ -20,7 +20,6 @@ import time
 import pytest
 import yaml
 from _checkout import CHECKOUT
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _lmdb
 from ansible_collections.antispam.gateway.plugins.modules import relay_recipients, sender_scores
 
@@ -38,7 +37,7 @@ class Controller:
         for part in ("plugins", "meta"):
             shutil.copytree(CHECKOUT / part, collection / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(CHECKOUT / "galaxy.yml", collection)
-        files = collection / "plugins" / "module_utils" / "_files.py"
+        files = collection / "plugins" / "module_utils" / "_journal.py"
         text = files.read_text()
         assert "/var/lib/antispam-gateway" in text
         files.write_text(text.replace("/var/lib/antispam-gateway", str(root / "state")))
@@ -147,8 +146,14 @@ CALLED = {
     ),
     "a source that is not there": ({"sources": [{"path": "users.txt"}, {"path": "none"}]}, "{sources}[1] (none): cannot read"),
     "an option that is unknown": ({"sources": [{"path": "users.txt"}, {"path": "users.txt", "colour": "red"}]}, "{sources}[1]: colour"),
-    "options that contradict each other": ({"sources": [{"path": "users.txt", "column": "mail"}]}, "{sources}[0] (users.txt): column is an option of csv files"),
-    "a domain of a source": ({"sources": [{"path": "users.txt", "domains": ["example.net"]}]}, "{sources}[0] (users.txt): domains names example.net, which is not in {domains}"),
+    "options that contradict each other": (
+        {"sources": [{"path": "users.txt", "column": "mail"}]},
+        "{sources}[0] (users.txt): column is an option of csv files",
+    ),
+    "a domain of a source": (
+        {"sources": [{"path": "users.txt", "domains": ["example.net"]}]},
+        "{sources}[0] (users.txt): domains names example.net, which is not in {domains}",
+    ),
     "what is no domain": ({"domains": ["a b"]}, "{domains}: 'a b' is not a domain name"),
     "nothing at all": ({"sources": []}, "{recipients} and {sources} are empty"),
     "the way out": ({"recipients": ["x"]}, "1 recipient cannot be taken ({on_invalid}: skip leaves out what cannot be taken)"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.antispam.gateway.plugins.filter.prove_report import prove_report
 
 RELAY = {"what": "relay attempt", "promise": {"step": "rcpt", "code": 554, "enhanced_code": "5.7.1"}, "trusted_may": True}
@@ -160,3 +159,29 @@ def test_a_new_client_that_is_put_off_proves_nothing_where_the_gateway_does_that
 @pytest.mark.parametrize("enhanced_code", ["4.7.1", "4.1.8", None])
 def test_another_deferral_is_not_ok_there_either(enhanced_code):
     assert prove_report([conversation(SPAM, 450, enhanced_code, "No", "rcpt")], puts_off=True)["not_ok"] == ["GTUBE (spam)"]
+
+
+SENT = {"recipient": "alice@example.com", "relay": "mail.inside.example.com[198.51.100.25]:25", "status": "sent", "text": "250 2.0.0 Ok: queued as 1"}
+DEFERRED = {**SENT, "relay": "none", "status": "deferred", "text": "connect to mail.inside.example.com[198.51.100.25]:25: Connection refused"}
+
+
+@pytest.mark.parametrize(
+    ("followed", "verdict", "words"),
+    [
+        ({"seen": True, "sent": True, "deliveries": [SENT]}, "ok", "sent, mail.inside.example.com[198.51.100.25]:25: 250 2.0.0 Ok: queued as 1"),
+        ({"seen": True, "sent": False, "deliveries": [SENT, DEFERRED]}, "NOT OK", "Connection refused"),
+        ({"seen": True, "sent": False, "deliveries": []}, "NOT OK", "no delivery was tried"),
+        ({"seen": False, "sent": False, "deliveries": []}, "not seen", "this needs a login"),
+        ({"unreachable": True, "msg": "Permission denied (publickey)."}, "not seen", "Permission denied (publickey)."),
+    ],
+)
+def test_the_clean_message_is_followed_to_its_next_hop(followed, verdict, words):
+    report = prove_report([conversation(SPAM, 554, "5.7.0", "spam")], followed=followed)
+    (line,) = [line for line in report["table"] if "on its way" in line]
+    assert line.startswith(verdict + " ")
+    assert words in line
+    assert report["not_ok"] == (["clean mail, on its way"] if verdict == "NOT OK" else [])
+
+
+def test_nothing_is_followed_where_no_clean_message_was_taken():
+    assert not [line for line in prove_report([], followed={"skipped": True})["table"] if "on its way" in line]

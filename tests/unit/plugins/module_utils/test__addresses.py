@@ -5,10 +5,9 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
 
 # Nothing is kept between runs: a failure prints how to reproduce it.
 quick = settings(max_examples=200)
@@ -360,8 +359,9 @@ def test_an_ip_address_is_read_however_it_is_written(address):
     ],
 )
 def test_a_next_hop_has_one_spelling(text, parts, written):
-    assert _addresses.next_hop(text) == parts
-    assert str(_addresses.next_hop(text)) == written
+    hop = _addresses.next_hop(text)
+    assert hop == (hop.host, hop.port, hop.bracketed) == parts
+    assert str(hop) == str(_addresses.NextHop(*parts)) == written
     assert _addresses.next_hop(written) == parts
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import collections
 
 import pytest
+from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
 
 many = settings(max_examples=300)
 

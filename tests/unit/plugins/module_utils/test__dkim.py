@@ -9,7 +9,6 @@ import stat
 import subprocess
 
 import pytest
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _dkim
 
 NAME = "mx1._domainkey.example.com"

@@ -12,7 +12,6 @@ import threading
 import time
 
 import pytest
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _dns
 
 CNAME = 5

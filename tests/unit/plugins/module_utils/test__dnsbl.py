@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from ansible_collections.antispam.gateway.plugins.module_utils import _dnsbl
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _dnsbl
 
 quick = settings(max_examples=300)
 LIST = {"domain": "bl.example.org", "answers": "127.0.0.[2..11]", "weight": 2}

@@ -14,10 +14,9 @@ import tempfile
 import threading
 
 import pytest
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _leftovers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _files
 
 quick = settings(max_examples=150)
 
@@ -303,7 +302,13 @@ def test_what_an_interrupted_run_left_is_cleaned_up(path):
     assert len(tree(path.parent)) == 3
     other = path.parent / ".main.cf.bak"
     other.write_text("an administrator's own")
+    (path.parent / ".main.cf.antispam-tree").mkdir()
+    (path.parent / ".main.cf.antispam-tree" / "main.cf").write_text("of another time")
+    (path.parent / ".other.cf.antispam-x").write_text("beside another file, of a table")
     files = [file(path, "after\n", mode="0640")]
+    _leftovers.remove(path.parent)
+    _leftovers.remove(path.parent / "none")
+    assert sorted(tree(path.parent)) == [".main.cf.bak", "main.cf"]
     with _files.prepared(files):
         _files.switch(files)
     assert tree(path.parent) == {"main.cf": (0o640, b"after\n"), ".main.cf.bak": (mode(other), b"an administrator's own")}

@@ -9,7 +9,6 @@ import socket
 import types
 
 import pytest
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _host
 
 
@@ -40,6 +39,20 @@ def test_os_release_without_a_version(host):
     """So it is on Debian testing and unstable."""
     host("/etc/os-release", "ID=debian\n")
     assert _host.os_release() == ("debian", "")
+
+
+def test_the_resolvers_of_the_host_are_read(tmp_path):
+    path = tmp_path / "resolv.conf"
+    path.write_bytes(
+        b"# nameserver 192.0.2.1\n;nameserver 192.0.2.2\nsearch example.com nameserver\nnameserver\n"
+        b"nameserver 192.0.2.53\n  nameserver\t2001:db8::53   # caf\xe9\nnameservers 192.0.2.3\noptions edns0\nnameserver fe80::1%eth0"
+    )
+    assert _host.resolv_conf(path) == ["192.0.2.53", "2001:db8::53", "fe80::1%eth0"]
+
+
+def test_a_host_without_the_file_has_no_resolvers(tmp_path):
+    assert _host.resolv_conf(tmp_path / "resolv.conf") == []
+    assert _host.resolv_conf(tmp_path) == []
 
 
 def test_the_cpus_are_those_this_process_may_use(monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 
 import pytest
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _leftovers
 
 

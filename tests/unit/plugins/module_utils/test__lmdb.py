@@ -15,10 +15,9 @@ import time
 
 import lmdb
 import pytest
+from ansible_collections.antispam.gateway.plugins.module_utils import _lmdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _lmdb
 
 OLD = {b"a@example.com": b"OK", b"b@example.com": b"x", b"c@example.com": b"OK"}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import types
 
 import pytest
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _records
 
 

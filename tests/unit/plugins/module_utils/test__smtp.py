@@ -18,7 +18,6 @@ import zipfile
 
 import _network
 import pytest
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _samples, _smtp
 
 ALICE = "alice@example.com"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
+
 import pytest
+from ansible_collections.antispam.gateway.plugins.module_utils import _tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _tables
 
 quick = settings(max_examples=300)
 

@@ -14,7 +14,6 @@ import subprocess
 import pytest
 import yaml
 from _checkout import load
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _dkim, _files, _records
 from ansible_collections.antispam.gateway.plugins.modules import dkim_keys
 

@@ -10,7 +10,6 @@ import types
 
 import pytest
 import yaml
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _records
 from ansible_collections.antispam.gateway.plugins.modules import dns_records
 

@@ -16,7 +16,6 @@ import subprocess
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _files, _lmdb, _tables
 from ansible_collections.antispam.gateway.plugins.modules import postfix_table
 

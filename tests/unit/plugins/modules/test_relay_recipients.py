@@ -19,11 +19,10 @@ import tempfile
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _lmdb, _tables
 from ansible_collections.antispam.gateway.plugins.modules import relay_recipients
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 

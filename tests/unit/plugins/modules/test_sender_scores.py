@@ -11,11 +11,10 @@ import time
 import types
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _services
 from ansible_collections.antispam.gateway.plugins.modules import sender_scores
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 SYSTEMCTL = """\
 #!/bin/sh

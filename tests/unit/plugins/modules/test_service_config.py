@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module against a systemctl that keeps one unit in files, takes its configuration up, and can be told to fail."""
+"""The module against a systemctl that keeps units in files, takes their configuration up, and can be told to fail."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import grp
 import json
 import os
@@ -17,15 +18,14 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import types
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _files, _services
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _journal, _resolvers, _services
 from ansible_collections.antispam.gateway.plugins.modules import service_config
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -36,14 +36,17 @@ SYSTEMCTL = """\
 #!/bin/sh
 cd "$FAKE_UNIT" || exit 9
 echo "$*" >>told
-if [ -e "on-$1" ]; then . "./on-$1"; fi
+for unit; do :; done
+at=.
+if [ -d "units/$unit" ]; then at="units/$unit"; fi
+if [ -e "$at/on-$1" ]; then . "./$at/on-$1"; fi
 case "$1 $2" in
-"show --property=MainPID") cat MainPID ;;
-"show "*) for property in LoadState ActiveState UnitFileState TriggeredBy; do echo "$property=$(cat $property)"; done ;;
-"start "*|"restart "*|"reload "*|"reload-or-restart "*) echo active >ActiveState; rm -rf in_use; cp -a ../etc in_use ;;
-"stop "*) echo inactive >ActiveState ;;
-"enable "*) echo enabled >UnitFileState ;;
-"disable "*) echo disabled >UnitFileState ;;
+"show --property=MainPID") cat $at/MainPID ;;
+"show "*) for property in LoadState ActiveState UnitFileState TriggeredBy; do echo "$property=$(cat $at/$property)"; done ;;
+"start "*|"restart "*|"reload "*|"reload-or-restart "*) echo active >$at/ActiveState; rm -rf $at/in_use; cp -a ../etc $at/in_use ;;
+"stop "*) echo inactive >$at/ActiveState ;;
+"enable "*) echo enabled >$at/UnitFileState ;;
+"disable "*) echo disabled >$at/UnitFileState ;;
 "daemon-reload "*|"reset-failed "*) ;;
 *) echo "Unknown command verb $1" >&2; exit 1 ;;
 esac
@@ -67,6 +70,13 @@ class Service:
             (self.bin / name).write_text(text)
             (self.bin / name).chmod(0o755)
         self.set(LoadState="loaded", ActiveState="inactive", UnitFileState="disabled", TriggeredBy="", MainPID="0", journal="", told="")
+
+    def more(self, name):
+        """One more unit on this host."""
+        other = OtherUnit(self, name)
+        other.unit.mkdir(parents=True)
+        other.set(LoadState="loaded", ActiveState="inactive", UnitFileState="disabled", TriggeredBy="", MainPID="0")
+        return other
 
     def set(self, **values):
         for name, value in values.items():
@@ -110,6 +120,14 @@ class Service:
         return found
 
 
+class OtherUnit(Service):
+    """Another unit of a host; hooks find its files in $at."""
+
+    def __init__(self, host, name):
+        self.root, self.etc, self.name = host.root, host.etc, name
+        self.unit = host.unit / "units" / name
+
+
 @pytest.fixture
 def service(tmp_path, monkeypatch):
     host = Service(tmp_path)
@@ -117,11 +135,7 @@ def service(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{host.bin}:{os.environ['PATH']}")
     monkeypatch.setattr(_files, "STATE_DIRECTORY", host.state)
 
-    def mkdtemp(prefix, dir):
-        assert dir == "/run"
-        return tempfile.mkdtemp(prefix=prefix, dir=host.run)
-
-    monkeypatch.setattr(service_config, "tempfile", types.SimpleNamespace(mkdtemp=mkdtemp))
+    monkeypatch.setattr(service_config, "STAGE", host.run)
     # A fork of all of pytest for each command would take most of the time of these tests.
     popen = subprocess.Popen
 
@@ -137,11 +151,11 @@ def service(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(service, call_main):
-    def run_module(check_mode=False, **arguments):
+    def run_module(check_mode=False, services=None, secrets=(), **options):
+        """Options are those of the one service, unless there are services."""
         module_arguments = {
-            "unit": UNIT,
-            "files": [entry(service)],
-            **arguments,
+            "services": [{"unit": UNIT, "files": [entry(service)], **options}] if services is None else services,
+            "secrets": list(secrets),
             "_ansible_check_mode": check_mode,
             "_ansible_diff": True,
             "_ansible_tmpdir": str(service.root),
@@ -149,6 +163,10 @@ def run(service, call_main):
         (service.unit / "told").write_text("")
         result = call_main(service_config, **module_arguments)
         run_module.printed = call_main.printed
+        if "actions" in result and services is None:
+            # What the unit is told; files alone, and whether it is enabled, are no such thing.
+            done = result["actions"].get(UNIT, "none")
+            result["action"] = "none" if done in ("files", "enable", "disable") else done
         return result
 
     return run_module
@@ -220,7 +238,6 @@ CASES = {
         "reload", RELOAD, drift=lambda service: service.write("gone.cf", "gone\n"), files=["gone.cf"], more_files=[{"name": "gone.cf", "content": None}]
     ),
     "a file that is not there is to go": Case("reload", RELOAD, "three\n", more_files=[{"name": "never.cf", "content": None}]),
-    "another task changed a file": Case("reload", RELOAD, files=[], also_changed=True),
     "started with a starting unit": Case("restart", RESTART, "three\n", drift=drift(ActiveState="activating")),
     "to be stopped": Case("stop", [*STOP, f"disable {UNIT}"], files=[], state="stopped"),
     "to be stopped, with new content": Case("stop", [*STOP, f"disable {UNIT}"], "three\n", state="stopped"),
@@ -257,11 +274,10 @@ def test_check_mode_says_what_a_run_does_and_a_second_run_does_nothing(running, 
         assert (path.read_bytes().decode() if path.exists() else None) == file["content"]
     assert (running.active == "active", running.enabled == "enabled") == (case.arguments.get("state") != "stopped",) * 2 or running.active == "failed"
 
-    if "also_changed" not in case.arguments:
-        before = running.tree()
-        assert not run(**case.asked(running))["changed"]
-        assert running.told == []
-        assert running.tree() == before
+    before = running.tree()
+    assert not run(**case.asked(running))["changed"]
+    assert running.told == []
+    assert running.tree() == before
 
 
 def test_a_first_run_on_a_bare_host(service, run):
@@ -325,11 +341,10 @@ def test_a_masked_unit_is_an_error_with_the_reason(running, run):
     assert f"Unit {UNIT} is masked" in result["msg"]
 
 
-@pytest.mark.parametrize(("options", "told"), [({"also_changed": True}, RELOAD), ({"files": []}, RELOAD)])
-def test_nothing_of_its_own_changed(running, run, options, told):
-    result = run(**options)
+def test_a_service_that_has_fewer_files_than_before_is_told(running, run):
+    result = run(files=[])
     assert result["files"] == []
-    assert running.told == told
+    assert running.told == RELOAD
 
 
 def test_permissions_are_as_asked_for(service, run):
@@ -584,7 +599,7 @@ def test_a_full_disk_changes_nothing(running, run):
     with limited(50_000):
         result = run(files=files)
     assert result["failed"]
-    assert UNIT in result["msg"]
+    assert "the old ones stay in use" in result["msg"]
     assert running.tree("etc", "unit", "run") == {name: value for name, value in before.items() if not name.startswith("state/")}
     assert run(files=files)["action"] == "reload"
     assert running.in_use() == "three\n"
@@ -631,7 +646,7 @@ def interrupted(service, files, **arguments):
     def die(*words):
         os._exit(42)
 
-    module_arguments = {"unit": UNIT, "files": files, **arguments, "_ansible_tmpdir": str(service.root)}
+    module_arguments = {"services": [{"unit": UNIT, "files": files, **arguments}], "_ansible_tmpdir": str(service.root)}
     child = os.fork()
     if not child:
         _services.Unit.apply = die
@@ -704,7 +719,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(running, run):
     child = os.fork()
     if not child:
         sys.stdout = open(os.devnull, "w")
-        with patch_module_args({"unit": UNIT, "files": [entry(running, "first\n")], "_ansible_tmpdir": str(running.root)}):
+        with patch_module_args({"services": [{"unit": UNIT, "files": [entry(running, "first\n")]}], "_ansible_tmpdir": str(running.root)}):
             try:
                 service_config.main()
             except SystemExit as ended:
@@ -1126,3 +1141,867 @@ def test_a_file_of_another_time_comes_back_with_the_old_files(running, run):
     before = etc(running)
     assert run(files=broken(running), absent=[str(running.etc / "old.db")])["failed"]
     assert etc(running) == before
+
+
+# ---- several services --------------------------------------------------------------------------------------------
+
+FIRST, SECOND = UNIT, "second.service"
+
+
+class Pair:
+    """Two services of one host, each with two files, and what they were given before."""
+
+    def __init__(self, host):
+        self.host = host
+        self.second = host.more(SECOND)
+
+    def services(self, text, **options):
+        """Ask for files with this text; options by the name of the service: first or second."""
+        return [
+            {"unit": FIRST, "files": [entry(self.host, text, "a.cf"), entry(self.host, text, "b.cf", mode="0600")], **options.get("first", {})},
+            {"unit": SECOND, "files": [entry(self.host, text, "c.cf"), entry(self.host, text, "d.cf")], **options.get("second", {})},
+        ]
+
+    def files(self):
+        return {path.name: (stat.S_IMODE(path.stat().st_mode), path.read_text()) for path in self.host.etc.iterdir()}
+
+    @staticmethod
+    def all(text):
+        return {name: (0o600 if name == "b.cf" else 0o644, text) for name in ("a.cf", "b.cf", "c.cf", "d.cf")}
+
+    def in_use(self):
+        """What each service has taken up."""
+        return tuple(tuple(unit.in_use(name) for name in names) for unit, names in ((self.host, ("a.cf", "b.cf")), (self.second, ("c.cf", "d.cf"))))
+
+    def verbs(self):
+        """What was done, without what comes before it each time."""
+        return [line for line in self.host.told if not line.startswith(("daemon-reload", "reset-failed"))]
+
+
+@pytest.fixture
+def pair(service, run):
+    found = Pair(service)
+    assert run(services=found.services("old\n"))["actions"] == {FIRST: "start", SECOND: "start"}
+    assert (found.files(), found.in_use()) == (found.all("old\n"), (("old\n",) * 2,) * 2)
+    return found
+
+
+@check_and_real
+def test_services_take_their_files_up_in_the_order_of_the_list(pair, run, check_mode):
+    """None gets its files before the one before it has answered."""
+    pair.host.on("reload", "cp ../etc/c.cf c.cf-at-first\n")
+    before = pair.host.tree()
+    result = run(check_mode, services=pair.services("new\n"))
+    assert result["actions"] == {FIRST: "reload", SECOND: "reload"}
+    assert result["files"] == [str(pair.host.etc / name) for name in ("a.cf", "b.cf", "c.cf", "d.cf")]
+    assert [part["prepared"] for part in result["diff"] if "prepared" in part] == [f"reload {FIRST}\n", f"reload {SECOND}\n"]
+    if check_mode:
+        assert (pair.host.tree(), pair.verbs()) == (before, [])
+        return
+    assert pair.verbs() == [f"reload {FIRST}", f"reload {SECOND}"]
+    assert (pair.host.unit / "c.cf-at-first").read_text() == "old\n"
+    assert pair.in_use() == (("new\n",) * 2,) * 2
+    run(services=pair.services("newer\n")[::-1])
+    assert pair.verbs() == [f"reload {SECOND}", f"reload {FIRST}"]
+    assert not run(services=pair.services("newer\n"))["changed"]
+
+
+def test_only_the_service_that_needs_something_is_told(pair, run):
+    result = run(services=[pair.services("old\n")[0], pair.services("new\n")[1]])
+    assert (result["actions"], pair.verbs()) == ({SECOND: "reload"}, [f"reload {SECOND}"])
+
+
+def test_a_service_is_called_by_its_name(pair, run):
+    services = pair.services("new\n", second={"name": "The second one"})
+    assert run(check_mode=True, services=services)["actions"] == {FIRST: "reload", "The second one": "reload"}
+    assert "port 25 is test.service's, and The second one cannot" in run(services=[{**each, "listens": [25]} for each in services])["msg"]
+
+
+TYPO = "grep -q typo ../etc/c.cf && { echo 'no such option' >&2; exit 1; }\n"
+
+
+@pytest.mark.parametrize("apply", ["reload", "restart"])
+def test_what_the_second_refuses_the_first_gives_back(pair, run, apply):
+    before = pair.host.tree("etc")
+    pair.second.on(apply, TYPO)
+    result = run(services=pair.services("typo\n", first={"apply": apply}, second={"apply": apply}))
+    assert result["failed"]
+    for words in (f"{SECOND}: systemctl {apply} {SECOND} failed: no such option", "the old files are back and in use"):
+        assert words in result["msg"]
+    assert {name: value[4] for name, value in pair.host.tree("etc").items()} == {name: value[4] for name, value in before.items()}
+    assert pair.files() == pair.all("old\n")
+    back = "reload-or-restart" if apply == "reload" else "restart"
+    assert pair.verbs() == [f"{apply} {FIRST}", f"{apply} {SECOND}", f"{back} {FIRST}", f"{back} {SECOND}"]
+    assert pair.in_use() == (("old\n",) * 2,) * 2
+    # Nobody takes it for done.
+    pair.second.on(apply, "")
+    assert run(services=pair.services("typo\n"))["actions"] == {FIRST: "reload", SECOND: "reload"}
+    assert not run(services=pair.services("typo\n"))["changed"]
+
+
+def test_after_a_failure_the_old_files_are_no_news(pair, run):
+    """What the services have is known again."""
+    pair.second.on("reload", TYPO)
+    run(services=pair.services("typo\n"))
+    run(services=pair.services("old\n"))
+    assert pair.in_use() == (("old\n",) * 2,) * 2
+    assert not run(services=pair.services("old\n"))["changed"]
+
+
+def test_what_was_started_for_a_second_that_refuses_is_stopped_and_disabled_again(service, run):
+    pair = Pair(service)
+    pair.second.on("start", TYPO)
+    result = run(services=pair.services("typo\n"))
+    assert result["failed"]
+    assert pair.files() == {}
+    assert (service.active, service.enabled, pair.second.active, pair.second.enabled) == ("inactive", "disabled") * 2
+    assert pair.verbs() == [f"start {FIRST}", f"enable {FIRST}", f"start {SECOND}", f"disable {FIRST}", f"stop {FIRST}", f"stop {SECOND}"]
+
+
+def test_what_was_stopped_for_a_second_that_refuses_runs_again(pair, run):
+    pair.second.on("reload", TYPO)
+    assert run(services=pair.services("typo\n", first={"state": "stopped"}))["failed"]
+    assert (pair.host.active, pair.host.enabled) == ("active", "enabled")
+    assert pair.files() == pair.all("old\n")
+    assert pair.in_use()[0] == ("old\n",) * 2
+
+
+def test_a_third_service_is_not_touched_where_the_second_refuses(pair, run):
+    third = pair.host.more("third.service")
+    pair.second.on("reload", TYPO)
+    services = [*pair.services("typo\n"), {"unit": "third.service", "files": [entry(pair.host, "new\n", "e.cf")]}]
+    assert run(services=services)["failed"]
+    assert (third.active, third.enabled, (pair.host.etc / "e.cf").exists()) == ("inactive", "disabled", False)
+    assert not [line for line in pair.verbs() if "third" in line]
+
+
+def test_the_first_that_does_not_take_its_old_files_is_named(pair, run):
+    pair.second.on("reload", TYPO)
+    pair.host.on("reload-or-restart", "echo 'not those either' >&2; exit 1\n")
+    message = run(services=pair.services("typo\n"))["msg"]
+    assert f"the old files are back, but {FIRST} did not take them up either (systemctl reload-or-restart {FIRST} failed: not those either)" in message
+    assert pair.in_use()[1] == ("old\n",) * 2
+
+
+@check_and_real
+@pytest.mark.parametrize("state", ["started", "enabled"])
+def test_two_services_with_one_port_are_refused(pair, run, check_mode, state):
+    before = pair.host.tree()
+    options = {"first": {"listens": [25, 10025]}, "second": {"listens": [10025], "state": state}}
+    result = run(check_mode, services=pair.services("new\n", **options))
+    if state == "enabled":
+        assert "failed" not in result, "what a run does not start takes no port"
+        return
+    assert result["msg"] == f"port 10025 is {FIRST}'s, and {SECOND} cannot listen on it as well; give one of them another port; nothing was changed"
+    assert (pair.host.tree(), pair.verbs()) == (before, [])
+
+
+def test_a_service_that_is_stopped_has_no_port(pair, run):
+    options = {"first": {"listens": [25]}, "second": {"listens": [25], "state": "stopped"}}
+    assert "failed" not in run(services=pair.services("new\n", **options))
+
+
+@check_and_real
+@pytest.mark.parametrize("how", ["files", "absent", "another spelling"])
+def test_two_services_with_one_file_are_refused(pair, run, check_mode, how):
+    before = pair.host.tree()
+    services = pair.services("new\n")
+    path = str(pair.host.etc / "a.cf")
+    if how == "absent":
+        services[1]["absent"] = [path]
+    else:
+        services[1]["files"].append({**services[0]["files"][0], "path": path if how == "files" else path.replace("/etc/", "/etc//./")})
+    result = run(check_mode, services=services)
+    assert result["msg"] == f"{path} stands in files twice, of {FIRST} and of {SECOND}; nothing was changed"
+    assert (pair.host.tree(), pair.verbs()) == (before, [])
+
+
+@check_and_real
+def test_validations_see_the_new_files_of_all_services(pair, run, check_mode):
+    """Those of a service that needs nothing, too."""
+    seen = pair.host.root / "seen"
+    look = ["sh", "-c", f'cd "$1" && head -n 1 * >{seen}', "sh", "{stage}" + str(pair.host.etc)]
+    services = [pair.services("new\n", first={"validate": [look]})[0], pair.services("old\n")[1]]
+    assert "failed" not in run(check_mode, services=services)
+    assert seen.read_text().split() == ["==>", "a.cf", "<==", "new", "==>", "b.cf", "<==", "new", "==>", "c.cf", "<==", "old", "==>", "d.cf", "<==", "old"]
+
+
+@check_and_real
+def test_nothing_changes_where_the_second_is_not_valid(pair, run, check_mode):
+    before = pair.host.tree()
+    result = run(check_mode, services=pair.services("new\n", second={"validate": [["sh", "-c", "echo broken; exit 1"]]}))
+    assert result["msg"].startswith(f"{SECOND}: the new configuration is not valid, the old one stays in use. sh says: broken")
+    assert (pair.host.tree(), pair.verbs()) == (before, [])
+
+
+@check_and_real
+@pytest.mark.parametrize("active", ["active", "inactive"])
+def test_files_without_a_unit_are_always_validated(service, run, check_mode, active):
+    """Whether a timer runs is no matter to what it starts."""
+    service.set(ActiveState=active)
+    before = service.tree("etc", "run", "unit")
+    result = run(check_mode, services=[{"name": "rules", "files": [entry(service)], "validate": [["false"]]}])
+    assert result["msg"].startswith("rules: the new configuration is not valid")
+    assert service.tree("etc", "run", "unit") == before
+
+
+@check_and_real
+@pytest.mark.parametrize("loaded", ["loaded", "not-found"])
+def test_files_without_a_unit_beside_a_unit_that_is_not_there_are_validated_too(service, run, check_mode, loaded):
+    service.set(LoadState=loaded)
+    services = [{"name": "rules", "files": [entry(service)], "validate": [["false"]]}, {"unit": UNIT, "files": [], "state": "enabled"}]
+    assert run(check_mode, services=services)["msg"].startswith("rules: the new configuration is not valid")
+
+
+@check_and_real
+def test_a_unit_that_is_only_enabled_is_validated(running, run, check_mode):
+    """The documentation excepts what is to be stopped."""
+    before = running.tree()
+    result = run(check_mode, files=[entry(running, "new\n")], state="enabled", validate=[["false"]])
+    assert result.get("failed")
+    assert running.tree() == before
+
+
+# ---- files that others read --------------------------------------------------------------------------------------
+
+
+@check_and_real
+@pytest.mark.parametrize("how", ["changes", "comes", "goes", "was changed by hand", "goes as an obsolete one"])
+def test_a_service_is_told_of_a_file_that_another_one_in_the_call_changes(pair, run, check_mode, how):
+    shared = pair.host.etc / "shared.cf"
+    reader = {"also_reads": [str(shared)]}
+    here = [] if how == "comes" else [entry(pair.host, "old\n", "shared.cf")]
+    writer = {"name": "writer", "files": here}
+    run(services=[writer, *pair.services("old\n", second=reader)])
+    assert not run(services=[writer, *pair.services("old\n", second=reader)])["changed"]
+    if how == "was changed by hand":
+        shared.write_text("by hand\n")
+    before = pair.host.tree()
+    if how == "goes as an obsolete one":
+        wanted = {"name": "writer", "absent": [str(shared)]}
+    else:
+        wanted = {"name": "writer", "files": [entry(pair.host, {"goes": None, "was changed by hand": "old\n"}.get(how, "new\n"), "shared.cf")]}
+    services = [wanted, *pair.services("old\n", second=reader)]
+    result = run(check_mode, services=services)
+    assert result["actions"] == {"writer": "files", SECOND: "reload"}
+    if check_mode:
+        assert pair.host.tree() == before
+        return
+    assert pair.verbs() == [f"reload {SECOND}"]
+    assert (pair.second.unit / "in_use" / "shared.cf").exists() == shared.exists()
+    assert not run(services=services)["changed"]
+
+
+def test_a_service_that_stands_before_the_one_whose_file_it_reads_has_the_new_one_too(pair, run):
+    services = pair.services("old\n", first={"also_reads": [str(pair.host.etc / "shared.cf")]})
+    services.append({"name": "writer", "files": [entry(pair.host, "new\n", "shared.cf")]})
+    result = run(services=services)
+    if result.get("failed"):
+        assert "shared.cf" in result["msg"], "it may be refused as well"
+        return
+    run(services=services)
+    assert pair.host.in_use("shared.cf") == "new\n"
+
+
+def test_a_reader_is_told_again_of_the_old_file_where_a_later_service_refuses(pair, run):
+    shared = entry(pair.host, "old\n", "shared.cf")
+    options = {"first": {"also_reads": [shared["path"]]}}
+    run(services=[{"name": "writer", "files": [shared]}, *pair.services("old\n", **options)])
+    pair.second.on("reload", TYPO)
+    services = [{"name": "writer", "files": [{**shared, "content": "new\n"}]}, pair.services("old\n", **options)[0], pair.services("typo\n")[1]]
+    assert run(services=services)["failed"]
+    assert pair.verbs() == [f"reload {FIRST}", f"reload {SECOND}", f"reload-or-restart {FIRST}", f"reload-or-restart {SECOND}"]
+    assert pair.host.in_use("shared.cf") == "old\n"
+
+
+# ---- commands in place of a unit ---------------------------------------------------------------------------------
+
+
+def command(service, text="old\n", **options):
+    """Files whose command copies them, and says so where it has not."""
+    taken = service.root / "taken"
+    path = str(service.etc / "x.cf")
+    return {
+        "name": "rules",
+        "files": [entry(service, text, "x.cf")],
+        "run": ["sh", "-c", f'echo ran >>{service.root}/ran; grep -q typo {path} && {{ echo "bad line" >&2; exit 1; }}; cp {path} {taken}'],
+        "run_check": ["sh", "-c", f"cmp {path} {taken} 2>/dev/null || echo differs"],
+        **options,
+    }
+
+
+def ran(service):
+    path = service.root / "ran"
+    times = len(path.read_text().split()) if path.exists() else 0
+    path.unlink(missing_ok=True)
+    return times
+
+
+def test_a_command_is_run_where_the_files_differ_or_its_check_says_so(service, run):
+    taken = service.root / "taken"
+    for text in ("one\n", "two\n"):
+        said = run(check_mode=True, services=[command(service, text)])
+        assert (said["actions"], ran(service)) == ({"rules": "run"}, 0)
+        assert run(services=[command(service, text)])["actions"] == {"rules": "run"}
+        assert (ran(service), taken.read_text()) == (1, text)
+        assert (run(services=[command(service, text)])["changed"], ran(service)) == (False, 0)
+    taken.write_text("by hand\n")
+    for check_mode in (True, False):
+        result = run(check_mode, services=[command(service, "two\n")])
+        assert (result["actions"], result["files"]) == ({"rules": "run"}, [])
+    assert (ran(service), taken.read_text()) == (1, "two\n")
+    assert run(services=[command(service, "two\n", run_check=[])])["changed"] is False
+
+
+@check_and_real
+@pytest.mark.parametrize("check", [["false"], ["no-such-command"]])
+def test_a_check_that_fails_asks_for_the_command(service, run, check_mode, check):
+    run(services=[command(service)])
+    assert run(check_mode, services=[command(service, run_check=check)])["actions"] == {"rules": "run"}
+
+
+def test_a_command_that_fails_gives_all_files_back(pair, run):
+    run(services=[command(pair.host)])
+    before = etc(pair.host)
+    ran(pair.host)
+    result = run(services=[*pair.services("new\n"), command(pair.host, "typo\n")])
+    assert result["failed"]
+    assert result["msg"].startswith("rules: sh says: bad line; the old files are back and in use")
+    assert {name: value[2] for name, value in etc(pair.host).items()} == {name: value[2] for name, value in before.items()}
+    assert pair.in_use() == (("old\n",) * 2,) * 2
+    assert (ran(pair.host), (pair.host.root / "taken").read_text()) == (2, "old\n")
+
+
+def test_a_command_that_takes_the_old_files_no_more_is_said(pair, run):
+    run(services=[command(pair.host)])
+    fails = command(pair.host, "new\n", run=["sh", "-c", "echo broken >&2; exit 1"])
+    message = run(services=[fails])["msg"]
+    assert "the old files are back, but rules did not take them up either" in message
+
+
+@pytest.mark.parametrize("what", ["command", "systemctl"])
+def test_a_command_that_is_not_there_gives_all_files_back(pair, run, what):
+    """AnsibleModule.run_command() ends the module then."""
+    services = pair.services("new\n")
+    if what == "command":
+        services.append(command(pair.host, "new\n", run=["no-such-command"]))
+    else:
+        pair.second.on("reload", "rm $FAKE_UNIT/../bin/systemctl; exit 1")
+    result = run(services=services)
+    assert result["failed"]
+    assert pair.files() == pair.all("old\n")
+    assert not (pair.host.state / "journal").exists()
+
+
+def test_a_command_that_is_interrupted_gives_all_files_back(pair, run, monkeypatch):
+    """Whatever ends the module: the journal may not outlive the names that it holds."""
+    monkeypatch.setattr(service_config.Service, "activate", lambda service: sys.exit(1))
+    with contextlib.suppress(BaseException):
+        run(services=pair.services("new\n"))
+    monkeypatch.undo()
+    _journal.undo(pair.host.state)
+    assert pair.files() == pair.all("old\n")
+
+
+def test_a_file_of_a_command_that_a_later_service_refuses_is_taken_back_by_the_command(pair, run):
+    run(services=[command(pair.host)])
+    pair.second.on("reload", TYPO)
+    assert run(services=[command(pair.host, "new\n"), *pair.services("typo\n")])["failed"]
+    assert (pair.host.root / "taken").read_text() == "old\n"
+
+
+# ---- directories -------------------------------------------------------------------------------------------------
+
+
+def directory(service, name, mode="0750", **more):
+    return {"path": str(service.etc / name), "mode": mode, **ME, **more}
+
+
+@check_and_real
+def test_directories_are_made_with_their_mode(running, run, check_mode):
+    before = running.tree()
+    options = {"directories": [directory(running, "d/e"), directory(running, "f", "0700")]}
+    result = run(check_mode, **options)
+    assert (result["changed"], result["files"], result["actions"]) == (True, [], {UNIT: "files"})
+    assert [part["prepared"] for part in result["diff"]] == [f"make the directory {running.etc / name}\n" for name in ("d/e", "f")]
+    assert running.told == []
+    if check_mode:
+        assert running.tree() == before
+        return
+    assert [stat.S_IMODE((running.etc / name).stat().st_mode) for name in ("d/e", "f")] == [0o750, 0o700]
+    assert not run(**options)["changed"]
+    (running.etc / "f").chmod(0o755)
+    assert run(**options)["changed"]
+    assert stat.S_IMODE((running.etc / "f").stat().st_mode) == 0o700
+
+
+def test_a_directory_is_there_before_the_service_is_told(service, run):
+    service.on("start", "[ -d ../etc/d ] || exit 1")
+    assert "failed" not in run(directories=[directory(service, "d")])
+
+
+def test_a_directory_is_never_open_to_more_than_its_mode_names(service, run, monkeypatch):
+    seen = []
+    chown = os.chown
+    monkeypatch.setattr(os, "chown", lambda path, *ids: (seen.append(stat.S_IMODE(os.stat(path).st_mode)), chown(path, *ids)))
+    old = os.umask(0)
+    try:
+        run(directories=[directory(service, "d", "0700")])
+    finally:
+        os.umask(old)
+    assert seen == [0o700]
+
+
+@pytest.mark.parametrize(("wrong", "words"), [({"owner": "no-such-user"}, "no-such-user"), ({"mode": "u=rwx"}, "u=rwx")])
+def test_a_directory_that_cannot_be_is_said_before_anything_is_changed(running, run, wrong, words):
+    before = running.tree()
+    result = run(files=[entry(running, "new\n")], directories=[directory(running, "d") | wrong])
+    assert result["failed"]
+    assert words in result["msg"]
+    assert running.tree() == before
+
+
+# ---- files that have to come from elsewhere ----------------------------------------------------------------------
+
+
+def test_what_a_service_requires_is_waited_for(pair, run, monkeypatch):
+    """Signatures that another service has begun to fetch, say."""
+    came = pair.host.root / "daily.cvd"
+
+    def monotonic():
+        monotonic.asked += 1
+        if monotonic.asked == 5:
+            came.write_text("")
+        return time.monotonic()
+
+    monotonic.asked = 0
+    monkeypatch.setattr(_services, "time", types.SimpleNamespace(monotonic=monotonic, sleep=lambda seconds: None))
+    pair.second.on("reload", f"[ -e {came} ] || exit 1")
+    services = pair.services("new\n", second={"requires": [str(pair.host.root / "daily.c[lv]d")], "requires_timeout": 60})
+    assert "failed" not in run(services=services)
+    assert pair.in_use() == (("new\n",) * 2,) * 2
+
+
+def test_what_does_not_come_is_a_failure_with_all_files_back(pair, run, haste):
+    services = pair.services("new\n", second={"requires": ["/etc/passwd", "/no/such/daily.c?d"], "requires_timeout": 1})
+    result = run(services=services)
+    assert result["failed"]
+    assert f"{SECOND}: /no/such/daily.c?d is not there after 1 s; the old files are back and in use" in result["msg"]
+    assert (pair.files(), pair.in_use()) == (pair.all("old\n"), (("old\n",) * 2,) * 2)
+    assert pair.verbs() == [f"reload {FIRST}", f"reload-or-restart {FIRST}"]
+
+
+@pytest.mark.parametrize("options", [{"state": "stopped"}, {"state": "enabled"}])
+def test_what_is_not_started_requires_nothing(running, run, haste, options):
+    assert "failed" not in run(requires=["/no/such/file"], requires_timeout=1, **options)
+
+
+def test_a_service_that_needs_nothing_requires_nothing(running, run):
+    assert not run(requires=["/no/such/file"])["changed"]
+
+
+# ---- names that have to be found ---------------------------------------------------------------------------------
+
+
+def test_a_resolver_that_finds_nothing_is_a_failure_with_the_old_files_back(pair, run, haste, monkeypatch):
+    asked = []
+    monkeypatch.setattr(_resolvers, "problem", lambda servers, names: asked.append((servers, names)) or "the resolver 127.0.0.1 does not answer")
+    services = pair.services("new\n", second={"resolves": {"nameservers": ["127.0.0.1"], "names": ["mail.example.com"]}, "timeout": 1})
+    result = run(services=services)
+    assert f"{SECOND}: the resolver 127.0.0.1 does not answer after 1 s; the old files are back and in use" in result["msg"]
+    assert asked[0] == (["127.0.0.1"], ["mail.example.com"])
+    assert pair.in_use() == (("old\n",) * 2,) * 2
+    monkeypatch.setattr(_resolvers, "problem", lambda servers, names: "")
+    assert "failed" not in run(services=services)
+
+
+# ---- a unit that acts at boot ------------------------------------------------------------------------------------
+
+
+@check_and_real
+@pytest.mark.parametrize("active", ["active", "inactive", "failed"])
+@pytest.mark.parametrize("enabled", ["enabled", "disabled"])
+def test_a_unit_that_is_to_be_enabled_is_neither_started_nor_stopped(service, run, check_mode, active, enabled):
+    service.set(ActiveState=active, UnitFileState=enabled)
+    result = run(check_mode, state="enabled", wait_for=[{"address": "127.0.0.1:1", "expect": "x"}])
+    assert (result["changed"], service.active) == (True, active)
+    assert service.told == ([] if check_mode or enabled == "enabled" else [f"enable {UNIT}"])
+    assert result["actions"] == {UNIT: "files" if enabled == "enabled" else "enable"}
+    if not check_mode:
+        assert service.enabled == "enabled"
+        assert not run(state="enabled")["changed"]
+        assert service.told == []
+
+
+def test_a_unit_that_was_enabled_for_a_second_that_refuses_is_disabled_again(service, run):
+    pair = Pair(service)
+    pair.second.on("start", TYPO)
+    assert run(services=pair.services("typo\n", first={"state": "enabled"}))["failed"]
+    assert (service.enabled, service.active) == ("disabled", "inactive")
+    assert f"stop {FIRST}" not in pair.verbs()
+
+
+# ---- who can read what is on its way -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def watched(host, monkeypatch):
+    """Record the permissions of every file on its way whenever anything is opened, synced, renamed or made."""
+    seen = {}
+
+    def look():
+        for path in [*host.run.rglob("*"), *host.etc.rglob("*")]:
+            with contextlib.suppress(FileNotFoundError):
+                if not path.is_symlink() and path.is_file():
+                    seen.setdefault(path.name.replace("antispam-", ""), set()).add((stat.S_IMODE(path.stat().st_mode), path.stat().st_size > 0))
+
+    def looking(function):
+        @functools.wraps(function)
+        def call(*words, **more):
+            result = function(*words, **more)
+            look()
+            return result
+
+        return call
+
+    old = os.umask(0)
+    with monkeypatch.context() as patched:
+        for name in ("open", "fchmod", "fchown", "fsync", "rename", "replace", "link", "chmod", "utime"):
+            patched.setattr(os, name, looking(getattr(os, name)))
+        try:
+            yield seen
+        finally:
+            os.umask(old)
+
+
+@check_and_real
+def test_a_secret_file_is_never_readable_for_others(running, run, check_mode, monkeypatch):
+    """Neither staged nor aside, not for an instant, whatever the umask."""
+    (running.etc / "main.cf").unlink()
+    with watched(running, monkeypatch) as seen:
+        run(check_mode, files=[secret(running)], validate=[["true"]])
+    of_it = {name: modes for name, modes in seen.items() if "main.cf" in name}
+    assert "main.cf" in of_it
+    if not check_mode:
+        assert any(name.startswith(".main.cf.") for name in of_it)
+    open_to_others = {name: {oct(mode) for mode, _filled in modes if mode & 0o077} for name, modes in of_it.items()}
+    assert not any(open_to_others.values()), open_to_others
+
+
+@check_and_real
+def test_the_stage_is_written_by_nobody_else_whatever_the_umask(running, run, check_mode):
+    seen = running.root / "seen"
+    old = os.umask(0)
+    try:
+        run(check_mode, files=[entry(running, "new\n")], validate=[["sh", "-c", f"find {running.run} -type d -perm /022 >{seen}"]])
+    finally:
+        os.umask(old)
+    assert seen.read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["antispam-gateway.{dead}.abcd1234", "antispam-gateway.x"])
+def test_the_stage_of_a_run_that_was_killed_is_removed_by_the_next(running, run, name):
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    left = running.run / name.format(dead=child)
+    (left / "etc").mkdir(parents=True)
+    (left / "etc" / "main.cf").write_text(SECRET)
+    mine = running.run / f"antispam-gateway.{os.getppid()}.abcd1234"
+    mine.mkdir()
+    other = running.run / "antispam.sock"
+    other.write_text("")
+    run(check_mode=True)
+    assert left.exists()
+    assert not run()["changed"]
+    assert sorted(running.run.iterdir()) == sorted([mine, other])
+
+
+@pytest.mark.parametrize("wanted", ["new\n", CONTENT])
+def test_files_that_a_run_that_was_killed_left_aside_are_removed_by_the_next(running, run, wanted):
+    """One that changes nothing, too."""
+    killed(running, [{"unit": UNIT, "files": [entry(running, "other\n")]}], "before the journal")
+    assert len(list(running.etc.iterdir())) == 3
+    run(files=[entry(running, wanted)])
+    assert [path.name for path in running.etc.iterdir()] == ["main.cf"]
+
+
+# ---- a run that is killed ----------------------------------------------------------------------------------------
+
+
+def die(*_words, **_more):
+    os._exit(42)
+
+
+def die_after(function, times=1):
+    """The call with this number is the last thing that happens."""
+    left = [times]
+
+    def call(*words, **more):
+        result = function(*words, **more)
+        left[0] -= 1
+        if not left[0]:
+            os._exit(42)
+        return result
+
+    return call
+
+
+def dying_between_files(times):
+    switch = _files.switch
+
+    def one_by_one(files):
+        for file in files:
+            switch([file])
+            one_by_one.left -= 1
+            if not one_by_one.left:
+                os._exit(42)
+
+    one_by_one.left = times
+    _files.switch = one_by_one
+
+
+# {where: what makes a child die there}
+
+
+def _killed():
+    return {
+        "before the journal": lambda: setattr(_journal, "write", die),
+        "while the journal is written": lambda: setattr(json, "dump", lambda *words: (words[1].write('{"files": ['), words[1].flush(), os._exit(42))),
+        "after the journal": lambda: setattr(_journal, "write", die_after(_journal.write)),
+        "between two files of the first": lambda: dying_between_files(1),
+        "between files and reload": lambda: dying_between_files(2),
+        "while the first reloads": lambda: setattr(_services.Unit, "apply", die),
+        "between two services": lambda: setattr(service_config.Service, "activate", die_after(service_config.Service.activate)),
+        "between two files of the second": lambda: dying_between_files(3),
+        "after the last file": lambda: dying_between_files(4),
+        "before the journal ends": lambda: setattr(_journal, "end", die_at_end),
+    }
+
+
+KILLED = _killed()
+
+
+def _completed():
+    return {
+        "after the journal": lambda: setattr(service_config, "remember", die),
+        "while it is noted": lambda: setattr(_files, "replace", die),
+        "between two notes": lambda: setattr(_files, "replace", die_after(_files.replace)),
+    }
+
+
+COMPLETED = _completed()
+# While the old files come back, because the second service has refused.
+
+
+def _undoing():
+    return {
+        "before the old files": lambda: setattr(_files, "restore", die),
+        "between two old files": lambda: setattr(_files, "restore", lambda files: (RESTORE(files[:1]), os._exit(42))),
+        "before the journal ends": lambda: setattr(_files, "restore", die_after(_files.restore)),
+        "before the first is told": lambda: setattr(service_config.Service, "roll_back", die),
+        "before the second is told": lambda: setattr(service_config.Service, "roll_back", die_after(service_config.Service.roll_back)),
+    }
+
+
+UNDOING = _undoing()
+RESTORE = _files.restore
+JOURNAL_END = _journal.end
+
+
+def die_at_end(directory):
+    """The end of undo(), with which a run begins, is not meant."""
+    if (directory / "journal").exists():
+        os._exit(42)
+    JOURNAL_END(directory)
+
+
+def killed(host, services, where, steps=None):
+    """Run until there, where the process is no more: nothing is put back and nothing cleaned up."""
+    child = os.fork()
+    if not child:
+        sys.stdout = open(os.devnull, "w")
+        (steps or KILLED)[where]()
+        with patch_module_args({"services": services, "_ansible_tmpdir": str(host.root)}), contextlib.suppress(SystemExit):
+            service_config.main()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+
+
+def recover(host):
+    """What a host does when it starts: the journal's script alone, with nothing but the standard library."""
+    script = "import pathlib, runpy, sys; runpy.run_path(sys.argv[1])['undo'](pathlib.Path(sys.argv[2]))"
+    subprocess.run(["/usr/bin/env", "python3", "-I", "-S", "-c", script, _journal.__file__, str(host.state)], check=True, cwd="/")
+
+
+def applied(host):
+    return sorted(path.name for path in host.state.glob("*.applied"))
+
+
+@pytest.mark.parametrize("how", ["script", "next run", "next run for the old", "check mode"])
+@pytest.mark.parametrize("where", KILLED)
+def test_a_run_that_was_killed_is_undone(pair, run, where, how):
+    killed(pair.host, pair.services("new\n"), where)
+    if how == "script":
+        recover(pair.host)
+        assert {name: value for name, value in pair.files().items() if "antispam-" not in name} == pair.all("old\n")
+        assert not (pair.host.state / "journal").exists()
+        recover(pair.host)
+    if how == "check mode":
+        before = pair.host.tree()
+        run(check_mode=True, services=pair.services("new\n"))
+        assert pair.host.tree() == before
+    wanted = "old\n" if how == "next run for the old" else "new\n"
+    result = run(services=pair.services(wanted))
+    assert "failed" not in result
+    journal_stood = where not in ("before the journal", "while the journal is written")
+    assert result["undone"] == ([FIRST, SECOND] if journal_stood and how != "script" else [])
+    assert pair.files() == pair.all(wanted)
+    assert pair.in_use() == ((wanted,) * 2,) * 2
+    assert applied(pair.host) == [f"{unit}.applied" for unit in sorted((FIRST, SECOND))]
+    assert [path.name for path in pair.host.state.iterdir() if path.name.startswith("journal") and path.name != "journal.new"] == []
+    assert not run(services=pair.services(wanted))["changed"]
+
+
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("where", COMPLETED)
+def test_a_run_that_was_killed_after_all_had_taken_their_files_is_completed(pair, run, where, script):
+    killed(pair.host, pair.services("new\n"), where, COMPLETED)
+    if script:
+        recover(pair.host)
+    assert {name: value for name, value in pair.files().items() if "antispam-" not in name} == pair.all("new\n")
+    assert run(services=pair.services("new\n"))["undone"] == []
+    assert (pair.files(), pair.in_use()) == (pair.all("new\n"), (("new\n",) * 2,) * 2)
+    assert not run(services=pair.services("new\n"))["changed"]
+
+
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("where", UNDOING)
+def test_a_run_that_was_killed_while_it_went_back_is_undone(pair, run, where, script):
+    pair.second.on("reload", TYPO)
+    killed(pair.host, pair.services("typo\n"), where, UNDOING)
+    if script:
+        recover(pair.host)
+        assert {name: value for name, value in pair.files().items() if "antispam-" not in name} == pair.all("old\n")
+    run(services=pair.services("old\n"))
+    assert (pair.files(), pair.in_use()) == (pair.all("old\n"), (("old\n",) * 2,) * 2)
+    assert not run(services=pair.services("old\n"))["changed"]
+
+
+@pytest.mark.parametrize("where", ["between two files of the first", "between two services", "before the journal ends"])
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_undoing_may_be_killed_as_well(pair, run, where, times):
+    killed(pair.host, pair.services("new\n"), where)
+    child = os.fork()
+    if not child:
+        pathlib.Path.unlink = die_after(pathlib.Path.unlink, times)
+        _journal.undo(pair.host.state)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+    recover(pair.host)
+    assert {name: value for name, value in pair.files().items() if "antispam-" not in name} == pair.all("old\n")
+
+
+@pytest.mark.parametrize("where", ["between two files of the first", "between two services", "before the journal ends"])
+def test_files_that_came_and_went_in_a_run_that_was_killed_are_as_before(pair, run, where):
+    old = pair.host.write("gone.cf", "gone\n", mode=0o604)
+    (pair.host.etc / "link.cf").symlink_to("a.cf")
+    services = pair.services("new\n")
+    services[0]["files"] = [
+        entry(pair.host, None, "gone.cf"),
+        entry(pair.host, "new\n", "sub/come.cf"),
+        entry(pair.host, "new\n", "link.cf"),
+        *services[0]["files"],
+    ]
+    killed(pair.host, services, where)
+    recover(pair.host)
+    assert (stat.S_IMODE(old.stat().st_mode), old.read_text()) == (0o604, "gone\n")
+    assert os.readlink(pair.host.etc / "link.cf") == "a.cf"
+    assert not (pair.host.etc / "sub" / "come.cf").exists()
+    assert (pair.host.etc / "a.cf").read_text() == "old\n"
+
+
+def test_a_first_run_that_was_killed_leaves_no_files(service, run):
+    pair = Pair(service)
+    killed(service, pair.services("new\n"), "between two services")
+    recover(service)
+    assert [path.name for path in service.etc.iterdir() if "antispam-" not in path.name] == []
+    assert applied(service) == []
+
+
+def test_where_there_is_no_journal_nothing_is_undone(running):
+    before = running.tree()
+    recover(running)
+    assert _journal.undo(running.state) == []
+    assert running.tree() == before
+
+
+def test_the_journal_ends_with_the_run(pair, run):
+    run(services=pair.services("new\n"))
+    pair.second.on("reload", TYPO)
+    run(services=pair.services("typo\n"))
+    assert not [path.name for path in pair.host.state.iterdir() if path.name.startswith("journal")]
+
+
+# ---- two runs at once --------------------------------------------------------------------------------------------
+
+
+def test_what_has_changed_is_looked_at_when_nobody_else_changes_anything(running, run):
+    """The second run wants what the first is about to do."""
+    running.on("reload", "touch in-reload; for _try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -e go-on ] || sleep 0.02; done\n")
+    wanted = [{"unit": UNIT, "files": [entry(running, "new\n")]}]
+    child = os.fork()
+    if not child:
+        sys.stdout = open(os.devnull, "w")
+        with patch_module_args({"services": wanted, "_ansible_tmpdir": str(running.root)}), contextlib.suppress(SystemExit):
+            service_config.main()
+        os._exit(0)
+    wait_until((running.unit / "in-reload").exists)
+    result = run(services=wanted)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (result["changed"], result["undone"]) == (False, [])
+    assert running.in_use() == "new\n"
+
+
+# ---- secrets of several services ---------------------------------------------------------------------------------
+
+
+@check_and_real
+def test_a_validation_that_prints_a_secret_of_another_service_does_not_tell_it(pair, run, check_mode):
+    """It sees the files of all."""
+    services = pair.services("new\n", second={"validate": [["sh", "-c", f"cat {{stage}}{pair.host.etc}/main.cf; exit 1"]]})
+    services[0]["files"].append(secret(pair.host))
+    result = run(check_mode, services=services)
+    assert result["failed"]
+    assert SECRET not in run.printed
+
+
+def test_a_first_service_that_prints_its_secret_when_it_goes_back_does_not_tell_it(pair, run):
+    services = pair.services("typo\n")
+    services[0]["files"].append(secret(pair.host))
+    pair.host.on("reload-or-restart", f"echo {shlex.quote(SECRET_LINE)} >&2; exit 1")
+    pair.second.on("reload", TYPO)
+    assert "did not take them up either" in run(services=services)["msg"]
+    assert SECRET not in run.printed
+
+
+@check_and_real
+def test_what_is_secret_in_an_old_file_is_not_told(running, run, check_mode):
+    running.write("main.cf", f"key = {KEYS[0]}\nother = line\nkey = {KEYS[1]}\n")
+    result = run(check_mode, files=[entry(running, "key = new\nother = line\n")], secret_in_old_files=r"key = (\S+)")
+    assert "other = line" in result["diff"][0]["before"]
+    assert not [key for key in KEYS if key in run.printed]
+
+
+def test_a_secret_in_an_old_file_may_be_empty(running, run):
+    running.write("main.cf", "key = \nother = line\n")
+    result = run(check_mode=True, secret_in_old_files=r"key = (\S*)")
+    assert result["diff"][0]["before"] == "key = \nother = line\n"
+
+
+# ---- documentation -----------------------------------------------------------------------------------------------
+
+
+def test_the_documented_result_is_the_result(running, run):
+    assert set(yaml.safe_load(service_config.RETURN)) == set(run()) - {"changed", "invocation", "diff", "action"}

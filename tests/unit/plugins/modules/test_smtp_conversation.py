@@ -8,9 +8,8 @@ import json
 
 import pytest
 import yaml
-
-from ansible_collections.antispam.gateway.plugins.modules import smtp_conversation
 from ansible_collections.antispam.gateway.plugins.module_utils import _samples
+from ansible_collections.antispam.gateway.plugins.modules import smtp_conversation
 
 
 @pytest.fixture

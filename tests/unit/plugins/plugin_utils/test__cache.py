@@ -11,12 +11,11 @@ import tempfile
 import time
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _changeset
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _cache, _content
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 DOMAINS = ["example.com", "example.net"]
 

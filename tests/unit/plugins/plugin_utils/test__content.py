@@ -6,18 +6,28 @@ import collections
 import types
 
 import pytest
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
+from ansible_collections.antispam.gateway.plugins.plugin_utils._site import Site
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Records
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset
-from ansible_collections.antispam.gateway.plugins.module_utils._site import Site
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
-from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Records
 
 many = settings(max_examples=500)
 few = settings(max_examples=150)
 
 DOMAINS = ["example.com", "example.net", "xn--bcher-kva.example"]
+SITE = {
+    "gateway_hostname": "mx1.example.com",
+    "gateway_domains": [{"name": name, "next_hop": "[192.0.2.1]"} for name in DOMAINS],
+    "gateway_recipient_sources": [{"path": "users.txt"}],
+    "gateway_postmaster": "postmaster@example.org",
+    "gateway_trusted_networks": [],
+    "gateway_aliases": {},
+    "gateway_sender_scores": {},
+    "gateway_client_allowlist": [],
+    "gateway_client_denylist": [],
+}
 
 
 def source(**options):
@@ -263,7 +273,7 @@ def test_a_recipient_is_one_wherever_it_stands(text):
             return type(error)
 
     in_source = taken_by(lambda: _content.content_of([reading([text], wildcards=True)], DOMAINS).keys)
-    listed = Site("mx1.example.com", [{"name": name, "next_hop": "[192.0.2.1]"} for name in DOMAINS], [text], "postmaster@example.org", sourced=[[]])
+    listed = Site(SITE | {"gateway_recipients": [text]})
     in_inventory = _content.Refused if listed.problems else sorted(listed.recipients)
     assert in_source == in_inventory or text != text.strip()
 

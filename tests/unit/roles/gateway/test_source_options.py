@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from ansible_collections.antispam.gateway.plugins.doc_fragments import sources
 from ansible_collections.antispam.gateway.plugins.module_utils import _source_options
 

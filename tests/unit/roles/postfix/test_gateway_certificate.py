@@ -33,14 +33,14 @@ def _made(tmp_path_factory):
 
 
 class Host:
-    def __init__(self, directory):
+    def __init__(self, directory, self_signed=False):
         self.certificate, self.key, self.chain = directory / "it's fullchain.pem", directory / "privkey.pem", directory / "gateway.pem"
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
         environment.filters["quote"] = lambda value: shlex.quote(str(value))
         script = environment.from_string(TEMPLATE.read_text()).render(
             __postfix_certificate=self.certificate,
             __postfix_key=self.key,
-            __gateway_site={"hostname": NAME},
+            __gateway_site={"hostname": NAME, "tls_certificate": "" if self_signed else str(self.certificate)},
             __postfix_tls_chain=self.chain,
             __postfix_unit="postfix.service",
         )
@@ -57,6 +57,9 @@ class Host:
     def run(self, certificate, key, *options):
         self.certificate.write_text(certificate)
         self.key.write_text(key)
+        return self.call(*options)
+
+    def call(self, *options):
         environment = {"PATH": f"{self.directory}:/usr/sbin:/usr/bin:/sbin:/bin"}
         done = subprocess.run(["sh", self.script, *options], check=False, capture_output=True, text=True, env=environment)
         assert not list(self.directory.glob("gateway-certificate.??????")), "a copy was left"
@@ -158,3 +161,42 @@ def test_a_chain_that_is_written_half_leaves_the_one_before(host, made):
     assert done.returncode == 1
     assert "is not whole" in done.stderr
     assert shown(host.chain) == 1
+
+
+# ---- a site without a certificate --------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="plain")
+def _plain(tmp_path):
+    """A host that has none, in a directory that is not there yet."""
+    host = Host(tmp_path, self_signed=True)
+    host.script.write_text(
+        host.script.read_text().replace(shlex.quote(str(host.certificate)), f"{tmp_path}/made/it.crt").replace(str(host.key), f"{tmp_path}/made/it.key")
+    )
+    host.certificate, host.key = tmp_path / "made" / "it.crt", tmp_path / "made" / "it.key"
+    return host
+
+
+def test_a_certificate_is_made_once_and_taken_up(plain):
+    assert plain.call("--check").stdout == f"{plain.certificate}, self-signed\n"
+    assert not plain.certificate.exists()
+    done = plain.call()
+    assert done.returncode == 0, done.stderr
+    assert shown(plain.chain) == 1
+    assert [path.stat().st_mode & 0o777 for path in (plain.key, plain.chain)] == [0o600, 0o600]
+    assert (plain.call().stdout, plain.call("--check").stdout, plain.reloads()) == ("", "", 1)
+    names = subprocess.run(["openssl", "x509", "-noout", "-in", plain.certificate, "-checkhost", NAME], check=True, capture_output=True, text=True).stdout
+    assert "does match" in names
+
+
+def test_a_certificate_that_was_made_half_is_made_anew(plain):
+    plain.certificate.parent.mkdir()
+    plain.key.write_text("half of a key")
+    assert plain.call().returncode == 0
+    assert shown(plain.chain) == 1
+
+
+def test_a_certificate_that_is_named_is_never_made(host):
+    host.key.write_text("")
+    assert host.call().returncode == 1
+    assert not host.certificate.exists()

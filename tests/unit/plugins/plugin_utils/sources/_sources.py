@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
 from hypothesis import settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
 
 # Nothing is kept between runs: a failure prints how to reproduce it.
 quick = settings(max_examples=200)

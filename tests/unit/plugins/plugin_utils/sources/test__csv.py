@@ -7,10 +7,9 @@ import io
 
 import pytest
 from _sources import names, quick, read, refused, source, texts
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import SourceError
 from hypothesis import given
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import SourceError
 
 
 def test_a_column_is_found_by_its_name():

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from _sources import SECRET, read, refused, source
-
+from _sources import SECRET, refused, source
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import _base
 
 

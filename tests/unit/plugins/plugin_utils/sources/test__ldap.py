@@ -10,7 +10,6 @@ import types
 
 import pytest
 from _sources import LDAP, SECRET, refused, source
-
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import _ldap
 
 

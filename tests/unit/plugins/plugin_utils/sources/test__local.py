@@ -6,10 +6,9 @@ import os
 
 import pytest
 from _sources import quick, refused, source, texts
+from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, _base
 from hypothesis import given
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, _base
 
 
 @quick

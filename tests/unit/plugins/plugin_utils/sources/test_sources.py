@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from _sources import LDAP, SECRET, read, refused, source
-
 from ansible_collections.antispam.gateway.plugins.module_utils import _source_options
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source
 
@@ -120,7 +119,6 @@ def test_relative_paths_are_relative_to_the_base_directory(tmp_path):
 
 def test_the_documentation_has_the_options_of_the_specification():
     import yaml
-
     from ansible_collections.antispam.gateway.plugins.doc_fragments import sources
 
     documented = yaml.safe_load(sources.ModuleDocFragment.DOCUMENTATION)["options"]["sources"]["suboptions"]

@@ -6,10 +6,9 @@ import itertools
 import math
 
 import pytest
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _limits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _limits
 
 quick = settings(max_examples=300)
 

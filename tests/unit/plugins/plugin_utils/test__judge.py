@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said of a site and its host: the action preflight, with the module survey in this process on a host that is made up."""
 
 from __future__ import annotations
 
-import collections
 import datetime
+import json
 import pathlib
-import shutil
-import socket
 import subprocess
+import time
 import types
 
 import pytest
 import yaml
+from ansible.errors import AnsibleUndefinedVariable
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.antispam.gateway.plugins.action import preflight
+from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _host
+from ansible_collections.antispam.gateway.plugins.modules import preflight as documentation
+from ansible_collections.antispam.gateway.plugins.modules import survey
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _judge, _limits, _model
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _host, _smtp
-from ansible_collections.antispam.gateway.plugins.modules import site
 
 SITE = {
     "hostname": "mx1.example.com",
@@ -31,119 +34,74 @@ SITE = {
     "postmaster": "alice@example.com",
     "trusted_networks": ["198.51.100.0/24", "2001:db8::/32"],
     "sender_scores": {"newsletter@example.org": "-2.5"},
+    # What would be another thing to look at.
+    "own_resolver": False,
+    "dnsbl_lists": [],
+    "dkim_signing": False,
 }
 HASH = "$6$rasmuslerdorf$" + "Ab./" * 21 + "Ab"
 ACCOUNT = {"name": "alice@example.com", "password": HASH}
 ROLE = pathlib.Path(__file__).resolve().parents[4] / "roles" / "gateway"
+UNDEFINED = "{{ no_such_variable }}"
+OTHER_NAMES = {"official_databases": "clamav_official_databases", "custom_urls": "clamav_database_custom_urls"}
 
 
-class NextHop:
-    """A mail server that the gateway speaks to, with a certificate that is right; a test makes it another one."""
+def variables(smarthost=None, smarthost_tls=None, sourced_domains=(), variables=(), **arguments):
+    """Return variables of a host. An argument is the variable gateway_NAME."""
+    given = {OTHER_NAMES.get(name, f"gateway_{name}"): value for name, value in (SITE | arguments).items()}
+    if smarthost:
+        given["gateway_smarthost"] = {"next_hop": smarthost, **({"tls": smarthost_tls} if smarthost_tls else {})}
+    if sourced_domains:
+        sources = [{"domains": names} if names else {} for names in sourced_domains]
+        given["gateway_recipient_sources"] = [{"path": "users.txt", **source} for source in sources]
+    return {"inventory_hostname": "mx9.example.com"} | given | dict.fromkeys(variables, "x")
 
-    def __init__(self):
-        self.extensions = ["PIPELINING", "SIZE 104857600", "STARTTLS", "8BITMIME"]
-        # Why there is no conversation, none with TLS, and none with a verified certificate.
-        self.unreachable = self.tls_failure = self.untrusted = ""
-        # The step that is refused, and how.
-        self.refused_at, self.refusal = None, ""
+
+def template(value):
+    if value == UNDEFINED:
+        raise AnsibleUndefinedVariable("'no_such_variable' is undefined")
+    return value
 
 
-class Host:
-    """A plain host that is good for a gateway; a test makes it another one."""
+class Preflight(preflight.ActionModule):
+    """The action without a connection; execute(name, arguments) runs a module."""
 
-    release = ("debian", "13")
-    cpus, memory = 4, 8192
-    free: dict = {}
-    packages: tuple = ()
-    ports: dict = {}
-    addresses: dict = {}
-    own = ("127.0.0.1", "203.0.113.10")
+    def __init__(self, arguments, execute, check_mode=False):
+        self._task = types.SimpleNamespace(args=arguments, async_val=0, check_mode=check_mode, action="preflight")
+        self._templar = types.SimpleNamespace(template=template)
+        self._connection = types.SimpleNamespace(_shell=types.SimpleNamespace(tmpdir="/nowhere"))
+        self.execute = execute
 
-    def __init__(self):
-        self.next_hops = collections.defaultdict(NextHop)
-        # Arguments of every conversation.
-        self.conversations = []
-
-    def converse(self, host, port, helo, tls, stop_after, timeout, validate_certs=False, ca_path=None):
-        """As _smtp.converse does, without a network."""
-        self.conversations.append({"host": host, "port": port, "helo": helo, "tls": tls, "validate_certs": validate_certs, "ca_path": ca_path})
-        assert (stop_after, 0 < timeout <= 30) == ("helo", True)
-        hop = self.next_hops[host]
-        result = {"extensions": hop.extensions, "tls": None, "verdict": "accepted", "refused_at": None, "reply": {"lines": ["250 Ok"]}}
-        if hop.unreachable:
-            raise _smtp.SmtpError(hop.unreachable)
-        if hop.refused_at == "starttls" and tls == "never":
-            return result
-        if hop.refused_at:
-            extensions = hop.extensions if hop.refused_at == "starttls" else []
-            return {**result, "extensions": extensions, "verdict": "refused", "refused_at": hop.refused_at, "reply": {"lines": [hop.refusal]}}
-        if tls == "never":
-            return result
-        if hop.tls_failure or hop.untrusted and validate_certs:
-            raise _smtp.SmtpError(hop.tls_failure or hop.untrusted)
-        return {**result, "tls": {"protocol": "TLSv1.3"}}
+    def _execute_module(self, name, arguments, task_vars):
+        return self.execute(name.rpartition(".")[2], arguments)
 
 
 @pytest.fixture
-def host(monkeypatch, tmp_path):
-    example = Host()
-    example.ports, example.addresses = {}, {}
-    monkeypatch.setattr(site._smtp, "converse", example.converse)
-    example.free = {"spool": 50 * 1024**3, "lib": 50 * 1024**3}
+def modules(capfd):
+    """Run a module of the host in this process; `replies` has the results of others, `given` their arguments."""
 
-    def getaddrinfo(name, port, *arguments, **options):
-        found = example.addresses.get(name, ["198.51.100.25"])
-        if not found:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+    def execute(name, arguments):
+        execute.given.append((name, arguments))
+        if name != "survey":
+            return execute.replies[name]
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            survey.main()
+        return json.loads(capfd.readouterr().out)
 
-    class Socket:
-        """Every address answers but those that begin with 192.0.2; those of this host can be bound."""
-
-        def __init__(self, *arguments):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *arguments):
-            pass
-
-        def settimeout(self, seconds):
-            pass
-
-        def connect(self, target):
-            if target[0].startswith("192.0.2."):
-                raise OSError(111, "Connection refused")
-
-        def bind(self, target):
-            if target[0] not in example.own:
-                raise OSError(99, "Cannot assign requested address")
-
-    monkeypatch.setattr(_host, "socket", types.SimpleNamespace(**{**vars(socket), "getaddrinfo": getaddrinfo, "socket": Socket}))
-    monkeypatch.setattr(_host, "os_release", lambda: example.release)
-    monkeypatch.setattr(_host, "cpus", lambda: example.cpus)
-    monkeypatch.setattr(_host, "memory_mib", lambda: example.memory)
-    monkeypatch.setattr(_host, "installed", lambda: list(example.packages))
-    monkeypatch.setattr(_host, "listeners", lambda port, loopback_only=False: example.ports.get(port, set()))
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=example.free[str(path).split("/")[2]]))
-    systemctl = tmp_path / "bin" / "systemctl"
-    systemctl.parent.mkdir()
-    systemctl.write_text("#!/bin/sh\nexit ${FAKE_SYSTEMCTL:-3}\n")
-    systemctl.chmod(0o755)
-    monkeypatch.setenv("PATH", str(systemctl.parent), prepend=":")
-    return example
+    execute.given, execute.replies = [], {}
+    return execute
 
 
 @pytest.fixture
-def run(host, call_main):
-    def run_module(check_mode=False, **arguments):
-        result = call_main(site, **{**SITE, **arguments}, _ansible_check_mode=check_mode)
-        run_module.warnings = call_main.warnings
+def run(host, modules):
+    def run_action(check_mode=False, only_the_site=False, without=(), **arguments):
+        given = {name: value for name, value in variables(**arguments).items() if name not in without}
+        result = Preflight({"survey": not only_the_site}, modules, check_mode).run(task_vars=given)
+        run_action.warnings = result["warnings"]
         assert not result.get("changed", False)
-        return result
+        return json.loads(json.dumps(result))
 
-    return run_module
+    return run_action
 
 
 @pytest.fixture
@@ -174,12 +132,18 @@ def test_every_setting_is_derived_from_the_one_description(run, check_mode):
     assert derived["sender_scores"] == {"newsletter@example.org": -2.5}
     tables = derived["tables"]
     assert tables["relay_domains"] == {"example.com": "OK", "example.net": "OK"}
-    assert tables["transport"] == {"example.com": "relay:[mail.inside.example.com]", "example.net": "relay:[2001:db8::25]:26"}
+    assert tables["transport"] == {
+        "example.com": "relay:[mail.inside.example.com]",
+        "example.net": "relay:[2001:db8::25]:26",
+        _model.PROBE_DOMAIN: "smtp:[127.0.0.1]:10099",
+    }
     assert tables["verify_recipients"] == {"example.net": "reject_unverified_recipient"}
     assert derived["relay_recipients"] == ["@example.net", "alice@example.com"]
     assert tables["virtual"]["postmaster@example.net"] == "alice@example.com"
     assert tables["aliases"]["root"] == "alice@example.com"
     assert derived["limits"]["workers"] == 10
+    assert derived["prove_recipient"] == "alice@example.com"
+    assert derived["listed_domains"] == ["example.com"]
 
 
 def test_the_way_out_is_derived_as_well(run):
@@ -188,6 +152,7 @@ def test_the_way_out_is_derived_as_well(run):
         smarthost="[SMTP.example.org]:587",
         tls_policies={"example.org": "dane-only"},
         domains=[{**SITE["domains"][0], "next_hop_tls": "encrypt"}, SITE["domains"][1]],
+        dkim_signing=True,
         dkim_domains=["Example.com"],
         dkim_selector="MX1",
         forwarders=["198.51.100.7"],
@@ -208,7 +173,7 @@ def test_the_way_out_is_derived_as_well(run):
 def test_a_site_without_a_way_out_of_its_own_has_empty_settings(run):
     derived = run()["site"]
     assert (derived["tables"]["sender_logins"], derived["tables"]["tls_policy"], derived["logins"], derived["relayhost"]) == ({}, {}, [], "")
-    assert (derived["dkim_domains"], derived["dkim_selector"], derived["forwarders"]) == ([], "", [])
+    assert (derived["dkim_domains"], derived["forwarders"]) == ([], [])
     assert "submission_processes" not in derived["limits"]
 
 
@@ -232,7 +197,7 @@ def test_the_limits_follow_the_host(run, host):
     host.cpus, host.memory = 1, 2400
     limits = run()["site"]["limits"]
     assert (limits["cpus"], limits["memory_mib"], limits["workers"]) == (1, 2400, 3)
-    assert run(official_databases=False)["site"]["limits"]["clamd_concurrent_reload"] is True
+    assert run(official_databases=False, custom_urls=["https://db.example.org/local.ndb"])["site"]["limits"]["clamd_concurrent_reload"] is True
 
 
 @pytest.mark.parametrize("workers", [6, "6"])
@@ -242,20 +207,18 @@ def test_a_limit_may_be_given_as_text(run, workers):
     assert (limits["workers"], limits["smtpd_processes"], limits["clamd_concurrent_reload"]) == (6, 124, False)
 
 
-def test_the_module_knows_the_limits_that_the_role_does():
+def test_every_limit_that_is_derived_may_be_given():
     options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]["gateway_limits"]["options"]
-    documented = yaml.safe_load(site.DOCUMENTATION)["options"]["limits"]["suboptions"]
-    assert {name: option["type"] for name, option in documented.items()} == {name: option["type"] for name, option in options.items()}
-    assert set(documented) == {*site.LIMITS, "clamd_concurrent_reload"}
+    derived = _limits.derive(4, 8192, 52428800, True, {}, submission=True)
+    assert set(options) == set(derived) - {"cpus", "memory_mib", "message_size_limit"}
+    assert {name for name, option in options.items() if option["type"] == "bool"} == {name for name, value in derived.items() if isinstance(value, bool)}
 
 
 def test_the_documented_result_is_the_result(run):
-    documented = yaml.safe_load(site.RETURN)
-    result = run()
-    assert set(documented) <= set(result)
-    assert set(documented["site"]["contains"]) == set(result["site"])
-    for name in result["site"]["tables"]:
-        assert name in documented["site"]["contains"]["tables"]["description"]
+    documented = yaml.safe_load(documentation.RETURN)
+    assert {name for name, each in documented.items() if each["returned"] != "failure"} == set(run()) - {"changed", "warnings"}
+    assert {name for name, each in documented.items() if each["returned"] == "failure"} == set(run(hostname="mx1")) - {"failed", "msg", "warnings"}
+    assert set(run(only_the_site=True)) == {"changed", "warnings", "site"}
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------------------
@@ -269,8 +232,6 @@ def test_all_mistakes_are_reported_at_once(run, host):
         trusted_networks=["127.0.0.1/8"],
         tls_certificate_file="/no/such/file",
         variables=["gateway_domain"],
-        known_variables=["gateway_domains"],
-        reserved_prefixes=["gateway_"],
     )
     assert result["failed"]
     assert result["msg"].startswith(f"Nothing was changed: the site has {len(result['problems'])} mistakes.\n- ")
@@ -297,7 +258,7 @@ def test_all_mistakes_are_reported_at_once(run, host):
         ({"accounts": [{**ACCOUNT, "senders": ["@example.org"]}]}, "gateway_accounts[0].senders[0]: @example.org is in example.org"),
         ({"smarthost": "[smtp.example.org]:465"}, "gateway_smarthost.next_hop: on port 465"),
         ({"tls_policies": {"example.org": "sercure"}}, "gateway_tls_policies['example.org']: 'sercure' does not begin"),
-        ({"dkim_domains": ["example.org"]}, "gateway_dkim_domains[0]: example.org is not in gateway_domains"),
+        ({"dkim_signing": True, "dkim_domains": ["example.org"]}, "gateway_dkim_domains[0]: example.org is not in gateway_domains"),
         ({"dkim_selector": "mx_1"}, "gateway_dkim_selector: 'mx_1' is not a selector"),
         ({"forwarders": ["0.0.0.0/0"]}, "gateway_forwarders[0]: 0.0.0.0/0 is everybody"),
         ({"domains": [{**SITE["domains"][1], "next_hop_tls": "secure"}, SITE["domains"][0]]}, "gateway_domains[0].next_hop_tls: [2001:db8::25]:26 is an"),
@@ -317,13 +278,10 @@ def test_a_mistake_on_the_way_out_is_one_of_the_site(only_problem, arguments, wo
         {"password": HASH},
     ],
 )
-def test_no_output_holds_the_password_of_an_account(host, capfd, entry):
-    with patch_module_args({**SITE, "accounts": [{**ACCOUNT, **entry}]}), pytest.raises(SystemExit):
-        site.main()
-    printed = capfd.readouterr()
-    assert "alice" in printed.out
+def test_no_output_holds_the_password_of_an_account(run, modules, entry):
+    printed = json.dumps([run(accounts=[{**ACCOUNT, **entry}]), modules.given])
     for secret in ("hunter2", "rasmuslerdorf", "Ab./Ab"):
-        assert secret not in printed.out + printed.err
+        assert secret not in printed
 
 
 def test_one_mistake_is_one(run):
@@ -390,11 +348,11 @@ def test_debian_12_is_refused_with_the_reason_until_it_is_accepted(run, only_pro
     problem = only_problem()
     for words in ("Debian 12", "smtpd_proxy_filter", "2048", "gateway_accept_debian12_postfix_panic: true"):
         assert words in problem
-    assert run(accept_debian12=True)["debian"] == "12"
+    assert run(accept_debian12_postfix_panic=True)["debian"] == "12"
 
 
 def test_debian_13_needs_nothing_to_be_accepted(run):
-    assert run(accept_debian12=True)["debian"] == "13"
+    assert run(accept_debian12_postfix_panic=True)["debian"] == "13"
 
 
 def test_another_mta_is_a_mistake(only_problem, host):
@@ -508,7 +466,7 @@ def dns(monkeypatch):
 
 def test_each_resolver_of_the_site_is_asked_for_the_root(run, dns):
     assert "failed" not in run(nameservers=["192.0.2.53", " 2001:DB8:0::53 "])
-    assert dns.asked == [("192.0.2.53", ".", _dns.SOA), ("2001:db8::53", ".", _dns.SOA)]
+    assert sorted(dns.asked) == [("192.0.2.53", ".", _dns.SOA), ("2001:db8::53", ".", _dns.SOA)]
     assert run.warnings == []
 
 
@@ -618,11 +576,9 @@ def test_warnings_of_lists_and_of_next_hops_are_all_given(run, host):
 
 
 @pytest.mark.parametrize("entry", [{"weight": 1}, {"weight": 0}, {"weight": 9}, {"answers": LIST_KEY}, {"key": LIST_KEY + "."}, {"weght": 1}])
-def test_no_output_holds_the_key_of_a_list(host, capfd, entry):
-    with patch_module_args({**SITE, "dnsbl_lists": [{"domain": "bl.example.org", "key": LIST_KEY, **entry}]}), pytest.raises(SystemExit):
-        site.main()
-    printed = capfd.readouterr().out
-    assert "bl.example.org" in printed
+def test_no_output_holds_the_key_of_a_list(run, modules, entry):
+    printed = json.dumps([run(dnsbl_lists=[{"domain": "bl.example.org", "key": LIST_KEY, **entry}]), modules.given])
+    assert "gateway_dnsbl" in printed
     assert LIST_KEY not in printed
 
 
@@ -722,7 +678,9 @@ def test_authorities_that_cannot_be_read_are_one_mistake(only_problem, host, tmp
     """What is checked with them is checked without them."""
     domains = [{**SITE["domains"][0], "next_hop_tls": "secure"}, SITE["domains"][1]]
     problem = only_problem(tls_ca_file=f"{tmp_path}/gone", domains=domains, smarthost="[smtp.example.org]:587")
-    assert problem == f"gateway_tls_ca_file: {tmp_path}/gone cannot be read on the gateway (No such file or directory); put it there first"
+    assert (
+        problem == f"gateway_tls_ca_file: {tmp_path}/gone cannot be read on the gateway (No such file or directory); put a file with certificates there first"
+    )
     assert {conversation["ca_path"] for conversation in host.conversations} == {None}
     assert only_problem(tls_ca_file=str(tmp_path)).startswith(f"gateway_tls_ca_file: {tmp_path} cannot be read on the gateway (Is a directory)")
 
@@ -832,7 +790,7 @@ def hop(host):
 def test_each_next_hop_is_asked_what_it_offers_in_the_name_of_the_gateway(run, host):
     run()
     asked = [(each["host"], each["port"], each["helo"], each["tls"]) for each in host.conversations]
-    assert asked == [(HOP, 25, "mx1.example.com", "never"), ("2001:db8::25", 26, "mx1.example.com", "never")]
+    assert sorted(asked, key=str, reverse=True) == [(HOP, 25, "mx1.example.com", "never"), ("2001:db8::25", 26, "mx1.example.com", "never")]
 
 
 def test_a_next_hop_takes_what_the_filter_hands_on(run, only_problem, hop):
@@ -865,13 +823,13 @@ def test_a_next_hop_takes_eight_bits_where_the_gateway_does(run, only_problem, h
     problem = only_problem()
     assert problem.startswith(f"gateway_domains[0].next_hop: {HOP} does not offer 8BITMIME, so Postfix would rewrite messages for it")
     assert problem.endswith("set gateway_8bitmime: false")
-    assert "failed" not in run(eight_bit_mime=False)
+    assert "failed" not in run(**{"8bitmime": False})
 
 
 def test_a_next_hop_without_ehlo_offers_nothing(run, only_problem, hop):
     hop.extensions = []
     assert "8BITMIME" in only_problem()
-    assert "failed" not in run(eight_bit_mime=False)
+    assert "failed" not in run(**{"8bitmime": False})
 
 
 @pytest.mark.parametrize("step", ["connect", "helo"])
@@ -916,8 +874,8 @@ def test_a_certificate_is_verified_where_that_is_asked_for(run, only_problem, ho
     assert "failed" not in run(**with_level("encrypt"))
     problem = only_problem(**with_level("secure"), tls_ca_file=str(gateway_certificate))
     reason = hop.untrusted.split(". ")[0]
-    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is secure, but mail would wait in the queue: {reason}; {site.TLS_WAY_OUT}"
-    last = host.conversations[-2]
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is secure, but mail would wait in the queue: {reason}; {_judge.ADVICE_ON_TLS}"
+    last = host.spoken_to(HOP)[-1]
     assert (last["host"], last["tls"], last["validate_certs"], last["ca_path"]) == (HOP, "require", True, str(gateway_certificate))
 
 
@@ -926,7 +884,7 @@ def test_a_next_hop_without_tls_is_a_mistake_where_it_is_asked_for(run, only_pro
     assert "failed" not in run(**with_level(level))
     hop.tls_failure = f"{HOP}:25: the server does not offer STARTTLS, and tls is require"
     problem = only_problem(**with_level(level))
-    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {hop.tls_failure}; {site.TLS_WAY_OUT}"
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {hop.tls_failure}; {_judge.ADVICE_ON_TLS}"
 
 
 @pytest.mark.parametrize("level", ["encrypt", "secure"])
@@ -934,7 +892,7 @@ def test_a_next_hop_that_offers_tls_and_refuses_it_is_a_mistake(only_problem, ho
     hop.refused_at, hop.refusal = "starttls", "454 4.7.0 TLS not available due to local problem"
     problem = only_problem(**with_level(level))
     reason = f"{HOP} refuses STARTTLS ({hop.refusal})"
-    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {reason}; {site.TLS_WAY_OUT}"
+    assert problem == f"gateway_domains[0].next_hop: next_hop_tls is {level}, but mail would wait in the queue: {reason}; {_judge.ADVICE_ON_TLS}"
 
 
 def test_the_level_is_that_of_the_next_hop_however_it_is_written(only_problem, hop):
@@ -955,14 +913,18 @@ def smarthost(host):
 def test_the_smarthost_is_tried_with_its_level(run, host, level, verified):
     assert "failed" not in run(smarthost=SMARTHOST, smarthost_tls=level)
     assert run.warnings == []
-    wanted = {"host": "smtp.example.org", "port": 587, "helo": "mx1.example.com", "tls": "require", "validate_certs": verified, "ca_path": None}
-    assert host.conversations[-1] == wanted
+    wanted = {"host": "smtp.example.org", "port": 587, "helo": "mx1.example.com", "tls": "require", "validate_certs": verified}
+    spoken = host.spoken_to("smtp.example.org")[-1]
+    assert not spoken.pop("ca_path")
+    assert spoken == wanted
 
 
 def test_a_certificate_of_the_smarthost_is_verified_by_default(run, only_problem, smarthost):
     smarthost.untrusted = "its certificate is not trusted"
     problem = only_problem(smarthost=SMARTHOST)
-    assert problem == "gateway_smarthost: tls is secure, but mail for the world would wait in the queue: its certificate is not trusted; " + site.TLS_WAY_OUT
+    assert (
+        problem == "gateway_smarthost: tls is secure, but mail for the world would wait in the queue: its certificate is not trusted; " + _judge.ADVICE_ON_TLS
+    )
     assert "failed" not in run(smarthost=SMARTHOST, smarthost_tls="encrypt")
 
 
@@ -1028,3 +990,348 @@ def test_a_dovecot_that_serves_mailboxes_is_not_replaced(run, only_problem, host
     host.ports = {port: {"dovecot"}}
     assert f"Dovecot serves mailboxes on this host (port {port})" in only_problem(accounts=[ACCOUNT])
     assert "failed" not in run()
+
+
+# ---- variables that are not there, or not what they should be --------------------------------------------------------
+
+REQUIRED = ["gateway_domains", "gateway_postmaster"]
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("empty", [False, True], ids=["missing", "null"])
+def test_a_required_variable_that_is_missing_is_one_mistake_with_what_it_is_for(run, name, empty):
+    result = run(without=() if empty else [name], **({name.partition("_")[2]: None} if empty else {}))
+    assert len(result["problems"]) == 1, result["problems"]
+    assert result["problems"][0].startswith(f"{name}: it is required and not set; ")
+    assert len(result["problems"][0]) > len(f"{name}: it is required and not set; ") + 20
+
+
+def test_everything_that_is_missing_is_said_at_once(run):
+    problems = run(without=REQUIRED)["problems"]
+    assert [problem.partition(":")[0] for problem in problems] == REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("domains", "example.com", "list"),
+        ("domains", {"name": "example.com"}, "write a list"),
+        ("domains", ["example.com"], "dict"),
+        ("recipients", {"alice@example.com": None}, "write a list"),
+        ("recipients", [["alice@example.com"]], "list"),
+        ("postmaster", ["alice@example.com"], "it is a list"),
+        ("hostname", {"name": "mx1.example.com"}, "it is a dictionary"),
+        ("message_size_limit", "50M", "50M"),
+        ("message_size_limit", [50], "it is a list"),
+        ("greylisting", "perhaps", "perhaps"),
+        ("inet_protocols", "ipv5", "ipv5"),
+        ("aliases", ["alice@example.com"], "dict"),
+        ("limits", {"workers": [4]}, "it is a list"),
+        ("smarthost", "[smtp.example.org]", "dict"),
+        ("accounts", [{"name": ["alice@example.com"], "password": HASH}], "it is a list"),
+    ],
+)
+def test_a_variable_of_the_wrong_type_is_one_mistake(host, run, variable, value, words):
+    given = variables() | {f"gateway_{variable}": value}
+    problems = _model.derive(given, template).problems
+    if variable == "recipients":
+        # Without any, a domain has none.
+        assert "nothing says who receives mail in example.com" in problems.pop()
+    assert len(problems) == 1, problems
+    assert problems[0].startswith(f"gateway_{variable}")
+    assert words in problems[0]
+
+
+@pytest.mark.parametrize(
+    "variable", ["gateway_hostname", "gateway_domains", "gateway_recipients", "gateway_postmaster", "gateway_limits", "clamav_official_databases"]
+)
+def test_a_template_that_cannot_be_rendered_is_one_mistake(variable):
+    problems = _model.derive(variables() | {variable: UNDEFINED}, template).problems
+    if variable == "gateway_recipients":
+        # What is not known leaves a domain without recipients.
+        assert "nothing says who receives mail in example.com" in problems.pop()
+    assert problems == [f"{variable}: it cannot be rendered: 'no_such_variable' is undefined; define what is missing, or write a value"]
+
+
+def test_what_jinja_said_is_what_is_said():
+    """Ansible wraps it."""
+
+    def wrapping(value):
+        try:
+            return template(value)
+        except AnsibleUndefinedVariable as error:
+            raise AnsibleUndefinedVariable("Error while resolving value for 'msg' in /somewhere.yml line 3") from error
+
+    problems = _model.derive(variables(postmaster=UNDEFINED), wrapping).problems
+    assert problems == ["gateway_postmaster: it cannot be rendered: 'no_such_variable' is undefined; define what is missing, or write a value"]
+
+
+def test_a_host_with_every_mistake_at_once_is_still_looked_at(run, host, modules):
+    host.packages = ("exim4-daemon-light",)
+    problems = run(without=REQUIRED, hostname=UNDEFINED, message_size_limit="50M")["problems"]
+    assert [problem.partition(":")[0].partition(" ")[0] for problem in problems] == [
+        "gateway_hostname",
+        "gateway_domains",
+        "gateway_postmaster",
+        "gateway_message_size_limit",
+        "another",
+    ]
+    assert [name for name, _arguments in modules.given] == ["survey"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("gateway_recipient", "gateway_recipients"),
+        ("gateway_domians", "gateway_domains"),
+        ("postfix_maincf", "postfix_main_cf"),
+        ("gateway_host_name", "gateway_hostname"),
+    ],
+)
+def test_a_name_that_was_mistyped_is_a_mistake(only_problem, name, meant):
+    problem = only_problem(variables=[name])
+    assert problem.startswith(f"{name}: no role of antispam.gateway knows this variable; did you mean {meant}?")
+
+
+@pytest.mark.parametrize("name", ["gateway_ip", "postfix_version", "resolver_package", "dovecot_imap_port", "gateway_interface"])
+def test_a_name_of_somebody_elses_is_a_warning(run, name):
+    assert "failed" not in run(variables=[name])
+    assert len(run.warnings) == 1
+    assert run.warnings[0].startswith(f"{name}: no role of antispam.gateway knows this variable, so it has no effect on the gateway")
+
+
+@pytest.mark.parametrize("name", ["gateway_ip", "postfix_version"])
+def test_the_warning_names_the_nearest(run, name):
+    run(variables=[name])
+    nearest = run.warnings[0].rpartition("; the nearest name is ")[2]
+    assert nearest.startswith(name.partition("_")[0] + "_")
+
+
+@pytest.mark.parametrize("name", ["my_gateway_domain", "gatewayx", "nginx_port", "__gateway_preflight", "ansible_host"])
+def test_other_names_are_no_matter(run, name):
+    assert "failed" not in run(variables=[name])
+    assert run.warnings == []
+
+
+def test_a_variable_is_unknown_whatever_it_holds(only_problem):
+    """It is not rendered: it may not be meant for this run."""
+    assert only_problem(recipientes=UNDEFINED).startswith("gateway_recipientes: no role")
+
+
+def test_a_variable_without_a_value_is_as_one_that_is_not_there(run):
+    assert run(trusted_networks=None)["site"]["trusted_networks"] == []
+
+
+# ---- computed defaults -----------------------------------------------------------------------------------------------
+
+
+def test_computed_defaults_follow_other_variables():
+    given = {name: value for name, value in variables().items() if name not in ("gateway_hostname", "gateway_dkim_signing", "gateway_own_resolver")}
+    model = _model.derive(given, template)
+    assert model.problems == []
+    computed = {name: model.variables[f"gateway_{name}"] for name in ("hostname", "dkim_domains", "dkim_selector", "dane")}
+    assert computed == {"hostname": "mx9.example.com", "dkim_domains": ["Example.com", "example.net"], "dkim_selector": "mx9", "dane": True}
+    assert (model.site.hostname, model.outgoing.dkim_domains) == ("mx9.example.com", ["example.com", "example.net"])
+    for more in ({"gateway_own_resolver": False}, {"gateway_nameservers": ["192.0.2.53"]}):
+        assert _model.derive(given | more, template).variables["gateway_dane"] is False
+    assert _model.derive(given | {"gateway_dane": False}, template).variables["gateway_dane"] is False
+    assert _model.derive(given | {"gateway_dkim_domains": []}, template).outgoing.dkim_domains == []
+    assert _model.derive(given | {"gateway_dkim_selector": "s1"}, template).outgoing.dkim_selector == "s1"
+
+
+def test_templates_get_the_same_variables_as_the_model():
+    given = variables() | {"postfix_main_cf": {"a": True}, "amavis_parameters": {"b": [1]}}
+    model, settings = _model.derive(given, template), _model.settings(given, template)
+    assert settings == {name: value for name, value in model.variables.items() if name not in _model.TABLES}
+    assert (settings["postfix_main_cf"], settings["amavis_parameters"]) == ({"a": "yes"}, {"@b": "(1, )"})
+
+
+def test_a_value_that_the_daemon_has_no_word_for_is_one_of_the_mistakes(run):
+    given = variables() | {"postfix_main_cf": {"a": {"b": 1}}}
+    assert [problem.partition(": ")[0] for problem in _model.derive(given, template).problems] == ["postfix_main_cf['a']"]
+
+
+# ---- more ports ------------------------------------------------------------------------------------------------------
+
+OPTIONAL = {
+    10023: {"greylisting": True},
+    10040: {"accounts": [ACCOUNT], "sender_messages_per_hour": 10},
+    8461: {"mta_sts": True},
+    8892: {"dkim_signing": True, "dkim_ed25519": True},
+}
+
+
+@pytest.mark.parametrize(("port", "wanted"), OPTIONAL.items())
+def test_the_port_of_a_service_that_is_wanted_has_to_be_free(run, only_problem, host, monkeypatch, port, wanted):
+    host.ports = {port: {"nc"}}
+    assert only_problem(**wanted) == f"port {port} is taken by nc; stop it or move it to another port"
+    assert "failed" not in run(mta_sts=False)
+    # Its process may have any name of an interpreter.
+    monkeypatch.setenv("FAKE_SYSTEMCTL", "0")
+    assert "failed" not in run(**wanted)
+
+
+@pytest.mark.parametrize("port", OPTIONAL)
+def test_the_unit_that_may_have_a_port_is_that_of_its_service(run, only_problem, host, tmp_path, port):
+    host.ports = {port: {"nc"}}
+    unit = _judge.OPTIONAL_UNITS[next(name for name, number in _model.PORTS.items() if number == port)]
+    (tmp_path / "bin" / "systemctl").write_text(f'#!/bin/sh\n[ "$*" != "--quiet is-active {unit}" ]\n')
+    assert f"port {port} is taken by nc" in only_problem(**OPTIONAL[port])
+    (tmp_path / "bin" / "systemctl").write_text(f'#!/bin/sh\n[ "$*" = "--quiet is-active {unit}" ]\n')
+    assert "failed" not in run(**OPTIONAL[port])
+
+
+@pytest.mark.parametrize("port", [10026, 10027])
+def test_the_ports_for_mail_to_the_world_are_looked_at(only_problem, host, port):
+    host.ports = {port: {"nc"}}
+    assert only_problem() == f"port {port} is taken by nc; stop it or move it to another port"
+
+
+# ---- signatures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "db.example.org/local.ndb",
+        "http//db.example.org/local.ndb",
+        "https://db.example.org",
+        "https://db.example.org/",
+        "https://db.example.org/a b.ndb",
+        "rsync://x/y.ndb",
+    ],
+)
+def test_a_url_of_signatures_that_is_none_is_a_mistake(only_problem, url):
+    problem = only_problem(custom_urls=["https://db.example.org/local.ndb", url])
+    assert problem.startswith("clamav_database_custom_urls[1]: this is not the URL of a signature file; write http://")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://db.example.org/local.ndb", "http://user:word@db.example.org:8080/a/local.cvd", "ftps://db.example.org/x.hdb", "file:///srv/local.ndb"]
+)
+def test_a_url_of_signatures_is_taken(run, url):
+    assert "failed" not in run(custom_urls=[url], official_databases=False)
+
+
+def test_the_password_of_a_url_is_not_told(run):
+    assert "hunter2" not in json.dumps(run(custom_urls=["https://user:hunter2@db.example.org"]))
+
+
+def test_clamd_has_to_have_signatures(only_problem):
+    assert only_problem(official_databases=False).startswith("clamav_database_custom_urls: clamav_official_databases is false and")
+
+
+# ---- many neighbours -------------------------------------------------------------------------------------------------
+
+
+def test_many_next_hops_are_asked_at_once_and_each_that_does_not_answer_is_named(run, host, monkeypatch):
+    silent = [f"hop{number}.example.org" for number in range(7, 300, 30)]
+    reach = _host.reach
+
+    def slow(name, port):
+        if name in silent:
+            time.sleep(1)
+            return "", f"{name} port {port} does not answer (timed out)", set()
+        return reach(name, port)
+
+    monkeypatch.setattr(_host, "reach", slow)
+    began = time.monotonic()
+    result = run(**hops(*[f"[hop{number}.example.org]" for number in range(300)]))
+    assert time.monotonic() - began < 5
+    assert "failed" not in result
+    assert run.warnings == [f"gateway_domains[{number}].next_hop: hop{number}.example.org port 25 does not answer (timed out)" for number in range(7, 300, 30)]
+    assert len({each["host"] for each in host.conversations}) == 290
+
+
+def test_next_hops_that_differ_by_brackets_alone_are_both_looked_at(run, host):
+    host.addresses = {HOP: []}
+    result = run(**hops(f"[{HOP}]", HOP))
+    assert len(result["problems"]) == 1
+    assert result["problems"][0].startswith(f"gateway_domains[0].next_hop: {HOP} does not resolve")
+    assert [warning.partition(":")[0] for warning in run.warnings] == ["gateway_domains[1].next_hop"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_server_in_brackets_is_spoken_to_whatever_stands_before_it(only_problem, hop, first):
+    hop.extensions = ["SIZE 104857600"]
+    both = [f"[{HOP}]", HOP] if first else [HOP, f"[{HOP}]"]
+    assert only_problem(**hops(*both)).startswith(f"gateway_domains[{0 if first else 1}].next_hop: {HOP} does not offer 8BITMIME")
+
+
+def test_a_policy_says_at_which_level_a_next_hop_is_tried(only_problem, hop):
+    hop.untrusted = "its certificate is not trusted"
+    problem = only_problem(tls_policies={f"[{HOP}]": "secure match=.example.com"})
+    assert problem.startswith("gateway_domains[0].next_hop: next_hop_tls is secure, but")
+
+
+def test_a_server_that_is_next_hop_and_smarthost_is_one(run, only_problem, host):
+    host.addresses = {HOP: ["192.0.2.25"]}
+    assert "failed" not in run(smarthost=f"[{HOP}]", smarthost_tls="encrypt")
+    assert len([target for target in host.tried if target[0] == "192.0.2.25"]) == 1
+    assert [warning.partition(":")[0] for warning in run.warnings] == ["gateway_domains[0].next_hop", "gateway_smarthost.next_hop"]
+
+
+# ---- the login at the smarthost --------------------------------------------------------------------------------------
+
+LOGIN = {"next_hop": "[smtp.example.org]:587", "username": "gateway", "password": "hunter2-secret"}
+
+
+def logged_in(modules, step, code, *lines):
+    modules.replies["smtp_conversation"] = {"reply": {"step": step, "code": code, "lines": list(lines)}}
+
+
+def with_login(**changes):
+    given = variables()
+    given["gateway_smarthost"] = LOGIN | changes
+    return given
+
+
+def test_a_login_that_is_taken_is_no_news(host, modules):
+    logged_in(modules, "login", 235, "235 2.7.0 Authentication successful")
+    assert "failed" not in Preflight({}, modules).run(task_vars=with_login())
+    asked = dict(modules.given)["smtp_conversation"]
+    assert (asked["host"], asked["port"], asked["validate_certs"], asked["stop_after"]) == ("smtp.example.org", 587, True, "login")
+    assert "hunter2-secret" not in json.dumps(dict(modules.given)["survey"])
+
+
+def test_a_login_that_is_refused_is_a_mistake_without_the_password(host, modules):
+    logged_in(modules, "login", 535, "535 5.7.8 Error: authentication failed")
+    result = Preflight({}, modules).run(task_vars=with_login(tls="encrypt"))
+    assert result["problems"] == [
+        "gateway_smarthost: [smtp.example.org]:587 refuses the login of gateway (535 5.7.8 Error: authentication failed); correct username and password"
+    ]
+    assert dict(modules.given)["smtp_conversation"]["validate_certs"] is False
+    assert "hunter2-secret" not in json.dumps(result)
+
+
+@pytest.mark.parametrize("changes", [{"username": None, "password": None}, {"next_hop": "smtp.example.org"}, {"password": None}])
+def test_nobody_logs_in_where_there_is_no_login_to_try(host, modules, changes):
+    Preflight({}, modules).run(task_vars=with_login(**changes))
+    assert [name for name, _arguments in modules.given] == ["survey"]
+
+
+def test_a_survey_that_fails_is_what_fails(host, modules):
+    def execute(name, arguments):
+        return {"failed": True, "msg": "no python on the host"}
+
+    assert Preflight({}, execute).run(task_vars=variables())["msg"] == "no python on the host"
+
+
+# ---- what is ours ----------------------------------------------------------------------------------------------------
+
+
+def test_services_that_this_collection_has_set_up_are_told_from_others(run, monkeypatch, tmp_path):
+    ours, others = tmp_path / "postgrey", tmp_path / "dovecot.conf"
+    ours.write_text("# Managed by Ansible (antispam.gateway). Changes\nx\n")
+    others.write_text("# of somebody else\n")
+    monkeypatch.setattr(_judge, "MARKED_FILES", {"postgrey": str(ours), "dovecot": str(others), "mta_sts": str(tmp_path / "gone")})
+    assert run()["ours"] == ["postgrey"]
+
+
+@pytest.mark.parametrize("name", ["dhclient", "dhcpcd", "NetworkManager"])
+def test_who_writes_the_resolvers_of_the_host_anew_is_a_warning(run, host, name):
+    host.processes = {name}
+    assert "failed" not in run(own_resolver=True)
+    assert [warning.partition(" ")[0] for warning in run.warnings] == [name]
+    run()
+    assert run.warnings == []

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _site
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _site
 
 quick = settings(max_examples=200)
 HOP = "[mail.inside.example.com]"
@@ -18,15 +17,22 @@ def domain(name="example.com", next_hop=HOP, verify=False):
     return {"name": name, "next_hop": next_hop, "verify_recipients": verify}
 
 
-def site(**changes):
+def site(allowed=(), denied=(), sourced=(), **changes):
+    """Each change is that of the variable gateway_NAME; sourced has the domains of each source."""
     arguments = {
         "hostname": "mx1.example.com",
         "domains": [domain(), domain("example.net", HOP + ":26", verify=True), domain("staff.example.com")],
         "recipients": ["alice@example.com", "bob@example.com", "@staff.example.com"],
+        "recipient_sources": [{"domains": names} if names else {} for names in sourced],
         "postmaster": "alice@example.com",
+        "trusted_networks": [],
+        "aliases": {},
+        "sender_scores": {},
+        "client_allowlist": list(allowed),
+        "client_denylist": list(denied),
         **changes,
     }
-    return _site.Site(**arguments)
+    return _site.Site({f"gateway_{name}": value for name, value in arguments.items()})
 
 
 def only_problem(**changes):
@@ -88,9 +94,9 @@ def test_a_next_hop_reaches_the_transport_table_as_it_is(next_hop):
 
 def test_next_hops_are_named_by_their_variable():
     assert site().next_hops == [
-        ("gateway_domains[0].next_hop", "mail.inside.example.com", 25, True),
-        ("gateway_domains[1].next_hop", "mail.inside.example.com", 26, True),
-        ("gateway_domains[2].next_hop", "mail.inside.example.com", 25, True),
+        ("gateway_domains[0].next_hop", ("mail.inside.example.com", 25, True)),
+        ("gateway_domains[1].next_hop", ("mail.inside.example.com", 26, True)),
+        ("gateway_domains[2].next_hop", ("mail.inside.example.com", 25, True)),
     ]
 
 
@@ -348,23 +354,31 @@ def test_two_spellings_of_one_sender_are_a_mistake():
     assert "example.org" in problem
 
 
-# ---- names nobody knows ------------------------------------------------------------------------------------------
+# ---- what the schema has refused already -------------------------------------------------------------------------
 
 
-KNOWN = ["gateway_domains", "gateway_recipients", "postfix_main_cf"]
-PREFIXES = ["gateway_", "postfix_"]
+def test_what_is_missing_is_said_by_the_schema_alone():
+    """And nothing is held against the recipients of domains that are not there."""
+    assert site(hostname=None, domains=None, postmaster=None, sourced=[["example.org"]], aliases={"info@example.org": ["a@example.org"]}).problems == []
 
 
-def test_an_unknown_name_comes_with_the_nearest_known_one():
-    assert _site.unknown_variables(["gateway_domain"], KNOWN, PREFIXES) == [
-        "gateway_domain: no role of antispam.gateway knows this variable; did you mean gateway_domains?"
-    ]
+# ---- an address to prove the gateway with ------------------------------------------------------------------------
 
 
-def test_an_unknown_name_that_is_near_to_none_points_to_the_lists():
-    assert "README" in _site.unknown_variables(["postfix_zzz"], KNOWN, PREFIXES)[0]
+@pytest.mark.parametrize(
+    ("changes", "address"),
+    [
+        ({}, "alice@example.com"),
+        ({"postmaster": "root@elsewhere.example"}, "alice@example.com"),
+        ({"postmaster": "root@elsewhere.example", "recipients": ["@example.com", "@staff.example.com", "bob@staff.example.com"]}, "bob@staff.example.com"),
+        ({"postmaster": "root@elsewhere.example", "recipients": ["@example.com", "@staff.example.com"]}, ""),
+    ],
+)
+def test_the_postmaster_gets_the_messages_that_prove_the_gateway_if_a_next_hop_has_the_address(changes, address):
+    assert site(**changes).prove_recipient() == address
 
 
-def test_known_names_and_names_of_others_are_left_alone():
-    assert _site.unknown_variables([*KNOWN, "my_gateway_domain", "gatewayx", "nginx_port"], KNOWN, PREFIXES) == []
-    assert _site.unknown_variables(["gateway_domain"], KNOWN, []) == []
+def test_the_domains_that_a_source_may_accept_as_a_whole_are_known():
+    sources = [{"domains": ["Example.com"]}, {"domains": ["staff.example.com"], "wildcards": True}]
+    assert site(recipient_sources=sources).wildcard_sources == {"staff.example.com"}
+    assert site(recipient_sources=[{"wildcards": True}]).wildcard_sources == {"example.com", "example.net", "staff.example.com"}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-
-from ansible_collections.antispam.gateway.plugins.module_utils import _outgoing, _site
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _outgoing, _site
 
 SALT_AND_HASH = "rasmuslerdorf$" + "Ab./" * 21 + "Ab"
 HASH = "$6$" + SALT_AND_HASH
@@ -17,10 +16,22 @@ DOMAINS = [
 ]
 
 
-def outgoing(domains=None, **arguments):
-    domains = DOMAINS if domains is None else domains
-    site = _site.Site("mx1.example.com", domains, ["@example.com", "@example.net"], "postmaster@example.com")
-    return _outgoing.Outgoing(site, domains, **arguments)
+def outgoing(domains=None, smarthost=None, **arguments):
+    """Each argument is the variable gateway_NAME; a smarthost may be its next hop alone."""
+    given = {
+        "hostname": "mx1.example.com",
+        "domains": DOMAINS if domains is None else domains,
+        "recipients": ["@example.com", "@example.net"],
+        "postmaster": "postmaster@example.com",
+        "smarthost": {"tls": "secure", "next_hop": smarthost} if isinstance(smarthost, str) else smarthost,
+        **{name: [] for name in ("accounts", "dkim_domains", "forwarders", "recipient_sources", "trusted_networks", "client_allowlist", "client_denylist")},
+        **{name: {} for name in ("aliases", "sender_scores", "tls_policies")},
+        "dkim_signing": True,
+        "dkim_selector": None,
+        **arguments,
+    }
+    variables = {f"gateway_{name}": value for name, value in given.items()}
+    return _outgoing.Outgoing(_site.Site(variables), variables)
 
 
 def only_problem(domains=None, **arguments):
@@ -172,7 +183,7 @@ def test_the_smarthost_is_spoken_to_as_it_is_told(text, relayhost):
     assert found.problems == []
     assert found.relayhost() == relayhost
     assert found.tls_policy() == {relayhost: "secure"}
-    assert outgoing(smarthost=text, smarthost_tls="encrypt").tls_policy() == {relayhost: "encrypt"}
+    assert outgoing(smarthost={"next_hop": text, "tls": "encrypt"}).tls_policy() == {relayhost: "encrypt"}
 
 
 def test_a_smarthost_that_is_no_next_hop_is_a_mistake():
@@ -184,6 +195,24 @@ def test_port_465_is_no_port_for_a_smarthost():
     problem = only_problem(smarthost="[smtp.example.org]:465")
     assert problem.startswith("gateway_smarthost.next_hop: on port 465 TLS comes before SMTP")
     assert "name port 587" in problem
+
+
+LOGIN = "gateway_smarthost: username and password go together"
+
+
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [("gateway", None), (None, SECRET), ("gate:way", SECRET), ("gate way", SECRET), ("gateway", SECRET + " x"), ("gateway", SECRET + "\n")],
+)
+def test_a_login_that_no_table_holds_is_a_mistake_without_the_password(username, password):
+    problem = only_problem(smarthost={"next_hop": "[smtp.example.org]:587", "username": username, "password": password})
+    assert problem.startswith(LOGIN)
+    assert SECRET not in problem
+
+
+@pytest.mark.parametrize(("username", "password"), [("gateway", SECRET), ("gateway@example.com", "a:b"), (None, None), ("", "")])
+def test_a_login_that_a_table_holds_is_taken(username, password):
+    assert outgoing(smarthost={"next_hop": "[smtp.example.org]:587", "username": username, "password": password}).problems == []
 
 
 # ---- TLS ---------------------------------------------------------------------------------------------------------
@@ -290,6 +319,11 @@ def test_what_is_a_selector_is_taken(text):
 @pytest.mark.parametrize("text", ["mx_1", "-mx1", "mx1-", "mx1.", ".mx1", "a..b", "mx 1", "../mx1", "mx1/x", "x" * 64, "mx1\n2", "é"])
 def test_what_is_no_selector_is_refused(text):
     assert only_problem(dkim_selector=text).startswith(f"gateway_dkim_selector: '{text}' is not a selector")
+
+
+def test_nothing_is_signed_where_nothing_is_to_be():
+    found = outgoing(dkim_signing=False, dkim_domains=["example.com", "example.org"])
+    assert (found.problems, found.dkim_domains) == ([], [])
 
 
 # ---- forwarders --------------------------------------------------------------------------------------------------

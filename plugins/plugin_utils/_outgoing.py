@@ -2,30 +2,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The way out of a site: who may send what, how it travels, and what it is signed with.
 
-Private to antispam.gateway. Like _site.py it touches no host, and `problems` holds one sentence for each mistake.
+Private to antispam.gateway; used on the controller. Like _site.py it touches no host, and `problems` holds one sentence for each mistake.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _site
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _site
 
 # What crypt(3) and Argon2 make, with a scheme of Dovecot before it or none. MD5 and DES are no longer hashes.
 _HASH = re.compile(r"(?:\{(?:CRYPT|SHA256-CRYPT|SHA512-CRYPT|BLF-CRYPT|ARGON2ID?)\})?\$(?:5|6|y|2[aby]|argon2id?)\$[A-Za-z0-9./+=,$-]{20,}\Z")
+_LOGIN = re.compile(r"[^:\s]+")
 # smtp_tls_policy_maps in postconf(5).
 TLS_LEVELS = ("none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure")
 _SELECTOR = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*\Z")
 
 
-def password_hash(text):
-    """Refuse what is no password hash. What was given is in no error."""
+def password_hash(text: object) -> bool:
+    """Return True, or raise ValueError for what is no password hash. What was given is in no error."""
     if not _HASH.match(str(text)):
         raise ValueError("this is no password hash; write what 'openssl passwd -6' or 'mkpasswd --method=yescrypt' prints, never the password itself")
     return True
 
 
-def selector(text):
+def selector(text: object) -> str:
     """Return a DKIM selector (RFC 6376 section 3.1) in lower case."""
     name = str(text).strip().lower()
     if not _SELECTOR.match(name):
@@ -33,15 +37,15 @@ def selector(text):
     return name
 
 
-def tls_destination(text):
+def tls_destination(text: object) -> str:
     """Return a key of smtp_tls_policy_maps: a next hop as it stands in a table, a domain, or .domain for all below it."""
     key = str(text).strip()
     if key.startswith("."):
         return "." + _addresses.domain(key[1:])
-    return _addresses.write_next_hop(*_addresses.next_hop(key))
+    return str(_addresses.next_hop(key))
 
 
-def tls_policy(text):
+def tls_policy(text: object) -> str:
     """Return a value of smtp_tls_policy_maps, whose level is one that Postfix knows."""
     words = str(text).split()
     if not words or words[0] not in TLS_LEVELS:
@@ -50,33 +54,35 @@ def tls_policy(text):
 
 
 class Outgoing(_site.Description):
-    """What a validated `site` (_site.Site) sends, and how."""
+    """What a validated `site` sends, and how. `variables` are those of _schema.read()."""
 
-    def __init__(self, site, domains, accounts=(), smarthost="", smarthost_tls="secure", tls_policies=None, dkim_domains=(), dkim_selector="", forwarders=()):
+    def __init__(self, site: _site.Site, variables: Mapping[str, Any]) -> None:
         super().__init__()
         self.site = site
-        self.accounts = self._accounts(accounts)
-        self.smarthost, self.smarthost_tls = self._smarthost(smarthost) if smarthost else None, smarthost_tls
-        self.policies = self._policies(tls_policies or {}, domains)
-        self.dkim_domains = self._dkim_domains(dkim_domains)
-        self.dkim_selector = self._take("gateway_dkim_selector", selector, dkim_selector) if dkim_selector else ""
-        self.forwarders = self._forwarders(forwarders)
+        self.accounts = self._accounts(variables["gateway_accounts"])
+        smarthost = variables["gateway_smarthost"] or {}
+        self.smarthost = self._smarthost(smarthost) if smarthost else None
+        self.smarthost_tls: str = smarthost.get("tls", "secure")
+        self.policies = self._policies(variables["gateway_tls_policies"], variables["gateway_domains"] or ())
+        self.dkim_domains = self._dkim_domains(variables["gateway_dkim_domains"] if variables["gateway_dkim_signing"] else ())
+        self.dkim_selector = self._take("gateway_dkim_selector", selector, variables["gateway_dkim_selector"] or None) or ""
+        self.forwarders = self._forwarders(variables["gateway_forwarders"])
 
-    def _ours(self, variable, address, way_out):
+    def _ours(self, variable: str, address: str, way_out: str) -> bool:
         name = address.rpartition("@")[2]
-        if name in self.site.domains:
+        if self.site.relays(name):
             return True
         self.problems.append(f"{variable}: {address} is in {name}, which is not in gateway_domains; {way_out}")
         return False
 
-    def _accounts(self, entries):
+    def _accounts(self, entries: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
         """Return {login: senders}."""
-        result = {}
+        result: dict[str, set[str]] = {}
         for index, entry in enumerate(entries):
             variable = f"gateway_accounts[{index}]"
             name = self._take(f"{variable}.name", _addresses.address, entry["name"])
             self._take(f"{variable}.password", password_hash, entry["password"])
-            senders = {name}
+            senders = {name} if name else set()
             for number, text in enumerate(entry.get("senders") or ()):
                 where = f"{variable}.senders[{number}]"
                 sender = self._take(where, lambda given: _addresses.address(given, wildcard=True), text)
@@ -89,15 +95,22 @@ class Outgoing(_site.Description):
             result[name] = senders
         return result
 
-    def _smarthost(self, text):
-        """Return (host, port, bracketed)."""
-        hop = self._take("gateway_smarthost.next_hop", _addresses.next_hop, text)
-        if hop and hop[1] == 465:
+    def _smarthost(self, given: Mapping[str, Any]) -> _addresses.NextHop | None:
+        username, password = given.get("username") or "", given.get("password") or ""
+        if (username or password) and not (_LOGIN.fullmatch(username) and re.fullmatch(r"\S+", password)):
+            self.problems.append(
+                "gateway_smarthost: username and password go together, the username has no colon in it, and neither has white space,"
+                " which no table of Postfix holds; write both, or none"
+            )
+        hop = self._take("gateway_smarthost.next_hop", _addresses.next_hop, given["next_hop"])
+        if hop and hop.port == 465:
             self.problems.append("gateway_smarthost.next_hop: on port 465 TLS comes before SMTP, which Postfix does for no single next hop; name port 587")
         return hop
 
-    def _policies(self, entries, domains):
-        result, hops = {}, {}
+    def _policies(self, entries: Mapping[Any, Any], domains: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+        """Return {next hop or domain: level and attributes}."""
+        result: dict[str, str] = {}
+        hops: dict[str, str] = {}
         for key, text in entries.items():
             variable = f"gateway_tls_policies['{key}']"
             self._add(result, variable, self._take(variable, tls_destination, key), self._take(variable, tls_policy, text))
@@ -108,9 +121,9 @@ class Outgoing(_site.Description):
                 hop = _addresses.next_hop(entry["next_hop"])
             except ValueError:
                 continue  # the site has said so
-            if level == "secure" and _addresses.is_ip(hop[0]):
+            if level == "secure" and _addresses.is_ip(hop.host):
                 self.problems.append(f"{variable}: {entry['next_hop']} is an address, and certificates are for names; name the next hop")
-            key = _addresses.write_next_hop(*hop)
+            key = str(hop)
             # A policy says more than a level, so it stands in place of the default.
             other = hops.setdefault(key, level) if key not in result or level == "may" else result[key]
             if other != level:
@@ -123,18 +136,18 @@ class Outgoing(_site.Description):
             result.setdefault(self.relayhost(), self.smarthost_tls)
         return result
 
-    def _dkim_domains(self, names):
+    def _dkim_domains(self, names: Iterable[Any]) -> list[str]:
         result = []
         for index, text in enumerate(names):
             variable = f"gateway_dkim_domains[{index}]"
             name = self._take(variable, _addresses.fqdn, text)
-            if name and name not in self.site.domains:
+            if name and not self.site.relays(name):
                 self.problems.append(f"{variable}: {name} is not in gateway_domains; only the site's own domains are signed for")
             elif name:
                 result.append(name)
         return sorted(set(result))
 
-    def _forwarders(self, texts):
+    def _forwarders(self, texts: Iterable[Any]) -> list[str]:
         result = []
         for index, text in enumerate(texts):
             variable = f"gateway_forwarders[{index}]"
@@ -147,16 +160,16 @@ class Outgoing(_site.Description):
 
     # What the roles derive. Postfix tables are dictionaries of key to value.
 
-    def sender_logins(self):
+    def sender_logins(self) -> dict[str, str]:
         """Who may send as whom: {sender: "login, login"}."""
-        owners = {}
+        owners: dict[str, list[str]] = {}
         for login, senders in sorted(self.accounts.items()):
             for sender in senders:
                 owners.setdefault(sender, []).append(login)
         return {sender: ", ".join(logins) for sender, logins in owners.items()}
 
-    def tls_policy(self):
+    def tls_policy(self) -> dict[str, str]:
         return self.policies
 
-    def relayhost(self):
-        return _addresses.write_next_hop(*self.smarthost) if self.smarthost else ""
+    def relayhost(self) -> str:
+        return str(self.smarthost) if self.smarthost else ""

@@ -9,6 +9,7 @@ host is MiB.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 MIB = 1024 * 1024
 
@@ -38,15 +39,18 @@ class Contradiction(ValueError):
     """A set of limits that cannot hold; the text carries the arithmetic."""
 
 
-def derive(cpus, memory, message_size_limit, official_databases, overrides, submission=False):
+def derive(
+    cpus: int, memory: int, message_size_limit: int, official_databases: bool, overrides: Mapping[str, int | None] | None, submission: bool = False
+) -> dict[str, int]:
     """Return every limit, with the given ones in place of the derived, or raise Contradiction.
 
+    memory is in MiB, message_size_limit in bytes; of the limits, clamd_concurrent_reload is a bool.
     With submission there are two more ports whose clients wait for the same workers.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    limits = {"cpus": cpus, "memory_mib": memory, "message_size_limit": message_size_limit}
+    limits: dict[str, int] = {"cpus": cpus, "memory_mib": memory, "message_size_limit": message_size_limit}
 
-    def limit(name, derived):
+    def limit(name: str, derived: int) -> int:
         limits[name] = given.get(name, derived)
         return limits[name]
 
@@ -87,13 +91,13 @@ def derive(cpus, memory, message_size_limit, official_databases, overrides, subm
     return limits
 
 
-def _check(limits, clamd, submitting):
+def _check(limits: dict[str, int], clamd: int, submitting: int) -> None:
     """clamd: its memory in MiB; submitting: SMTP server processes on the ports for submission."""
-    problems = []
+    problems: list[str] = []
     workers, smtpd = limits["workers"], limits["smtpd_processes"]
     usual, scan, child, proxy = (limits[name] for name in ("usual_scan", "scan_deadline", "child_timeout", "proxy_timeout"))
 
-    def need(holds, text):
+    def need(holds: bool, text: str) -> None:
         if not holds:
             problems.append(text)
 

@@ -1,0 +1,77 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _judge, _model
+
+
+class ActionModule(ActionBase):
+    """The controller's half of a run: derive(variables), one look at the host, judge(model, observed)."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        given = task_vars or {}
+        result = super().run(tmp, given)
+        validated = ArgumentSpecValidator({"survey": {"type": "bool", "default": True}}).validate(self._task.args)
+        if validated.error_messages:
+            raise AnsibleActionFail("; ".join(validated.error_messages))
+        model = _model.derive(given, self._templar.template)
+        observed: dict[str, t.Any] | None = None
+        problems = []
+        if validated.validated_parameters["survey"]:
+            observed = self._execute_module("antispam.gateway.survey", _judge.questions(model), task_vars=given)
+            if observed.get("failed") or observed.get("unreachable"):
+                return observed
+            problems = self._login(model, given)
+        findings = _judge.judge(model, observed)
+        problems = findings.problems + problems
+        result["warnings"] = findings.warnings
+        if problems:
+            count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+            msg = f"Nothing was changed: the site has {count}.\n" + "\n".join(f"- {problem}" for problem in problems)
+            return result | {"failed": True, "msg": msg, "problems": problems}
+        if observed is not None:
+            result |= {
+                "debian": observed["system"][1],
+                "packages": observed["packages"],
+                "active": observed["active"],
+                "ours": [service for service, path in _judge.MARKED_FILES.items() if path in observed["marked"]],
+                "resolvers": observed["resolvers"],
+            }
+        return result | {"changed": False, "site": model.facts(findings.limits)}
+
+    def _login(self, model: _model.Model, given: dict[str, t.Any]) -> list[str]:
+        """Log in to the smarthost, by a module of its own: what a module is given as a secret is masked in all that it returns."""
+        hop = model.outgoing.smarthost
+        login = model.variables["gateway_smarthost"] or {}
+        # Without brackets Postfix asks the servers that MX records name.
+        if model.problems or not hop or not hop.bracketed or not login.get("username"):
+            return []
+        arguments = {
+            "host": hop.host,
+            "port": hop.port,
+            "helo": model.site.hostname,
+            "tls": "require",
+            "validate_certs": login["tls"] == "secure",
+            "ca_path": model.variables["gateway_tls_ca_file"] or None,
+            "username": login["username"],
+            "password": login["password"],
+            "stop_after": "login",
+            "timeout": 30,
+        }
+        found = self._execute_module("antispam.gateway.smtp_conversation", arguments, task_vars=given)
+        # Whether it answers at all, and with which certificate, the survey has seen; and Postfix knows more ways to log in.
+        reply = found.get("reply") or {}
+        if reply.get("step") != "login" or reply.get("code") == 235:
+            return []
+        said = " ".join(reply.get("lines") or [])
+        return [f"gateway_smarthost: {hop} refuses the login of {login['username']} ({said}); correct username and password"]

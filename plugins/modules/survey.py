@@ -1,0 +1,339 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: survey
+short_description: Says what a host is like, and what those answer that a gateway on it would speak to
+version_added: 0.2.0
+description:
+  - Looks at a host that is to be an antispam gateway, or is one, and asks its neighbours. It only reads, and has no opinion.
+  - M(antispam.gateway.preflight) runs it, and judges what it finds.
+  - Everybody is asked at once, so that some who do not answer cost no more than one.
+options:
+  ports:
+    description: TCP ports; the processes that listen on each are returned.
+    type: list
+    elements: int
+    default: []
+  units:
+    description: systemd units; which of them are active is returned.
+    type: list
+    elements: str
+    default: []
+  processes:
+    description: Names of processes; those that run are returned.
+    type: list
+    elements: str
+    default: []
+  marked_files:
+    description: Paths of configuration files; those that begin with the header line of this collection are returned.
+    type: list
+    elements: path
+    default: []
+  certificate:
+    description: Path of a certificate in PEM format.
+    type: path
+  key:
+    description: Path of its private key.
+    type: path
+  hostname:
+    description: The name of the gateway, for which the certificate should be, and which it greets with.
+    type: str
+    required: true
+  ca_file:
+    description: Path of a file with certificate authorities, besides those of the host.
+    type: path
+  nameservers:
+    description: IP addresses of resolvers to ask.
+    type: list
+    elements: str
+    default: []
+  servers:
+    description: SMTP servers to speak to.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      host:
+        description: Name or IP address.
+        type: str
+        required: true
+      port:
+        description: TCP port.
+        type: int
+        required: true
+      converse:
+        description: Whether to hold a conversation, too. A name that Postfix looks up MX records for is not itself the server.
+        type: bool
+        default: true
+      level:
+        description: The security level of smtp_tls_policy_maps that it is to be spoken to at.
+        type: str
+        default: may
+extends_documentation_fragment:
+  - antispam.gateway.attributes
+attributes:
+  check_mode:
+    support: full
+    details: The module only reads.
+  diff_mode:
+    support: none
+    details: Nothing is changed, so there is no difference to show.
+author:
+  - The antispam.gateway maintainers (@antispam)
+"""
+
+EXAMPLES = r"""
+- name: Look at a host and at the mail server behind it
+  antispam.gateway.survey:
+    hostname: mx1.example.com
+    ports: [25]
+    servers:
+      - host: mail.inside.example.com
+        port: 25
+  register: observed
+"""
+
+RETURN = r"""
+system:
+  description: The ID and VERSION_ID of os-release(5).
+  returned: success
+  type: list
+  elements: str
+  sample: [debian, "13"]
+cpus:
+  description: How many CPUs the host may use.
+  returned: success
+  type: int
+memory_mib:
+  description: The memory of the host, or of the control group that bounds it, in MiB.
+  returned: success
+  type: int
+packages:
+  description: Names of the packages that are installed.
+  returned: success
+  type: list
+  elements: str
+listeners:
+  description: A dictionary of port to the names of the processes that listen on it. The key C(loopback-53) has those in the way of a resolver.
+  returned: success
+  type: dict
+active:
+  description: Which of O(units) are active.
+  returned: success
+  type: list
+  elements: str
+running:
+  description: Which of O(processes) run.
+  returned: success
+  type: list
+  elements: str
+marked:
+  description: Which of O(marked_files) carry the header line of this collection.
+  returned: success
+  type: list
+  elements: str
+resolvers:
+  description: The addresses of /etc/resolv.conf.
+  returned: success
+  type: list
+  elements: str
+free:
+  description: A dictionary of C(queue) and C(scratch) to a path and the bytes that are free there.
+  returned: success
+  type: dict
+certificate:
+  description:
+    - A dictionary of C(unreadable), paths with the reason; C(mismatch), why the files are not a certificate and its key;
+      C(expired), when it ended; C(other_name), whether it is not for O(hostname).
+  returned: success
+  type: dict
+ca_file:
+  description: Why O(ca_file) cannot be used, empty where it can.
+  returned: success
+  type: str
+nameservers:
+  description: What each of O(nameservers) has answered, C(unanswered) with the reason or C(rcode).
+  returned: success
+  type: list
+  elements: dict
+servers:
+  description:
+    - What each of O(servers) is like. C(unresolved) and C(unreachable) have a reason; C(own) says whether the address is this host's;
+      C(refusal) has the lines of a refusal, C(extensions) what it offers, C(tls) why it cannot be spoken to at its level.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+import concurrent.futures
+import pathlib
+import re
+import shutil
+import ssl
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _files, _host, _smtp
+
+# Seconds for a question to a server.
+TIMEOUT = 10
+# How many are asked at once. A host that does not answer takes most of a minute: its name, its port, and two conversations.
+AT_ONCE = 100
+PLACES = {
+    "queue": ("/var/spool/postfix", "/var/spool", "/"),
+    "scratch": ("/var/lib/amavis/tmp", "/var/lib/amavis", "/var/lib", "/"),
+}
+
+
+def free():
+    """Return {what: [path, bytes free]} of where mail is kept and unpacked, or will be."""
+    found = {}
+    for what, paths in PLACES.items():
+        place = next(path for path in paths if pathlib.Path(path).is_dir())
+        found[what] = [place, shutil.disk_usage(place).free]
+    return found
+
+
+def certificate(module, path, key, hostname):
+    """Let OpenSSL load the pair as Postfix would, and look at what its clients would."""
+    found = {"unreadable": {}, "mismatch": "", "expired": "", "other_name": False}
+    for each in filter(None, (path, key)):
+        try:
+            pathlib.Path(each).read_bytes()
+        except OSError as error:
+            found["unreadable"][each] = error.strerror
+    if found["unreadable"] or not (path and key):
+        return found
+    try:
+        # A password callback keeps OpenSSL from asking on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key, password=lambda: b"")
+    except (ssl.SSLError, OSError) as error:
+        return found | {"mismatch": str(error)}
+    # The ssl module reads no dates. Where there is no openssl yet, gateway-certificate looks before anything is switched.
+    if not module.get_bin_path("openssl"):
+        return found
+    look = ["openssl", "x509", "-noout", "-in", path]
+    rc, out, _err = module.run_command([*look, "-enddate", "-checkend", "0"])
+    if rc:
+        found["expired"] = re.sub(r".*notAfter=(.*?)\s*\n.*", r"\1", out, flags=re.DOTALL)
+    found["other_name"] = "does match" not in module.run_command([*look, "-checkhost", hostname])[1]
+    return found
+
+
+def ca_file(path):
+    """Return why certificate authorities cannot be read from a file, '' where they can."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        return f"holds no certificates in PEM format ({error.reason})"
+    except OSError as error:
+        return f"cannot be read on the gateway ({error.strerror})"
+    return ""
+
+
+def nameserver(address):
+    try:
+        return {"rcode": _dns.refusal(address)}
+    except _dns.Unanswered as error:
+        return {"unanswered": str(error)}
+
+
+def server(given, hostname, authorities):
+    host, port = given["host"], given["port"]
+    unresolved, unreachable, addresses = _host.reach(host, port)
+    found = {"unresolved": unresolved, "unreachable": unreachable, "own": any(map(_host.is_own, addresses))}
+    if found["unresolved"] or found["unreachable"] or found["own"] or not given["converse"]:
+        return found
+    try:
+        result = _smtp.converse(host=host, port=port, helo=hostname, tls="never", stop_after="helo", timeout=TIMEOUT)
+    except _smtp.SmtpError:
+        # One that falls silent is no mistake of the site.
+        return found
+    if result["verdict"] != "accepted":
+        return found | {"refusal": result["reply"]["lines"]}
+    found["extensions"] = result["extensions"]
+    if given["level"] in ("encrypt", "secure"):
+        found["tls"] = tls_problem(host, port, given["level"], hostname, authorities)
+    return found
+
+
+def tls_problem(host, port, level, hostname, authorities):
+    """Return why a server cannot be spoken to at a security level, '' if it can."""
+    try:
+        result = _smtp.converse(
+            host=host, port=port, helo=hostname, tls="require", validate_certs=level == "secure", ca_path=authorities, stop_after="helo", timeout=TIMEOUT
+        )
+    except _smtp.SmtpError as error:
+        # Without the advice, which is that of a module's options.
+        return re.sub(r"[.] [A-Z].*", "", str(error))
+    return f"{host} refuses STARTTLS ({' '.join(result['reply']['lines'])})" if result["refused_at"] == "starttls" else ""
+
+
+def marked(path):
+    """Return whether a file has our header line among its first ones."""
+    try:
+        with open(path, "rb") as stream:
+            return _files.HEADER in stream.read(512)
+    except OSError:
+        return False
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "units": {"type": "list", "elements": "str", "default": []},
+            "processes": {"type": "list", "elements": "str", "default": []},
+            "marked_files": {"type": "list", "elements": "path", "default": []},
+            "certificate": {"type": "path"},
+            "key": {"type": "path", "no_log": False},
+            "hostname": {"type": "str", "required": True},
+            "ca_file": {"type": "path"},
+            "nameservers": {"type": "list", "elements": "str", "default": []},
+            "servers": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "host": {"type": "str", "required": True},
+                    "port": {"type": "int", "required": True},
+                    "converse": {"type": "bool", "default": True},
+                    "level": {"type": "str", "default": "may"},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        unusable = ca_file(options["ca_file"]) if options["ca_file"] else ""
+        authorities = None if unusable else options["ca_file"]
+        asked = pool.map(nameserver, options["nameservers"])
+        met = pool.map(lambda given: server(given, options["hostname"], authorities), options["servers"])
+        listeners = {str(port): sorted(_host.listeners(port)) for port in options["ports"]}
+        listeners["loopback-53"] = sorted(_host.listeners(53, loopback_only=True))
+        active = [unit for unit in options["units"] if module.run_command(["systemctl", "--quiet", "is-active", unit])[0] == 0]
+        module.exit_json(
+            changed=False,
+            system=list(_host.os_release()),
+            cpus=_host.cpus(),
+            memory_mib=_host.memory_mib(),
+            packages=_host.installed(),
+            listeners=listeners,
+            active=active,
+            running=_host.running(options["processes"]),
+            marked=[path for path in options["marked_files"] if marked(path)],
+            resolvers=_host.resolv_conf(),
+            free=free(),
+            certificate=certificate(module, options["certificate"], options["key"], options["hostname"]),
+            ca_file=unusable,
+            nameservers=list(asked),
+            servers=list(met),
+        )
+
+
+if __name__ == "__main__":
+    main()
