@@ -93,6 +93,9 @@ class File:
         """Return this file's part of Ansible's diff."""
         contents = [b"(binary)\n" if b"\0" in (content or b"") else content or b"" for content in (self.before, self.after)]
         before, after = [content.decode("utf-8", "replace") for content in contents]
+        if self.before is None and self.after == b"":
+            # Or the two would look the same.
+            after = "(an empty file)\n"
         if self.secret:
             before, after = ["" if content is None else "(the content is secret)\n" for content in (self.before, self.after)]
         if self.status is not None and self.access_differs:

@@ -434,3 +434,8 @@ def test_changed_lines_are_those_that_only_one_side_has(path):
     assert file(path, None).lines() == {"same", "gone"}
     assert file(path.parent / "new.cf", "new\n").lines() == {"new"}
     assert file(path, "gone\nsame\n").lines() == set()
+
+
+def test_the_diff_of_a_new_file_that_is_empty_is_not_empty(tmp_path):
+    found = _files.File(tmp_path / "masked.service", "").diff()
+    assert found["before"] != found["after"]
