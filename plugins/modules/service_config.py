@@ -603,23 +603,31 @@ class Service:
             raise _services.Failure(problem)
 
     def roll_back(self, died):
-        """Let the service take up the old files, which are in place; return '' or why it did not."""
-        try:
-            if self.enabled is not None:
-                self.unit.enable(not self.enabled)
-            if self.action == "start":
-                self.unit.apply("stop")
-            elif self.action == "stop":
-                self.unit.apply("start")
-            elif self.action in ("reload", "restart"):
-                self.unit.apply("restart" if self.action == "restart" or died and self.options["throttles"] else "reload-or-restart")
-            elif self.action == "run":
-                rc, out, err = self._command(self.options["run"])
-                if rc:
-                    raise _services.Failure((err or out).strip())
-        except (_services.Failure, OSError) as failure:
-            return f"{self.name} did not take them up either ({failure})"
-        return ""
+        """Let the service load the old files, which are in place; return '' or why it did not."""
+        reasons = []
+        # One step that fails is no reason to leave out the next.
+        for step in (self._enable_as_before, lambda: self._act_as_before(died)):
+            try:
+                step()
+            except (_services.Failure, OSError) as failure:
+                reasons.append(str(failure))
+        return f"{self.name} did not take them up either ({'; '.join(reasons)})" if reasons else ""
+
+    def _enable_as_before(self):
+        if self.enabled is not None:
+            self.unit.enable(not self.enabled)
+
+    def _act_as_before(self, died):
+        if self.action == "start":
+            self.unit.apply("stop")
+        elif self.action == "stop":
+            self.unit.apply("start")
+        elif self.action in ("reload", "restart"):
+            self.unit.apply("restart" if self.action == "restart" or died and self.options["throttles"] else "reload-or-restart")
+        elif self.action == "run":
+            rc, out, err = self._command(self.options["run"])
+            if rc:
+                raise _services.Failure((err or out).strip())
 
     def journal(self):
         if not self.unit:
@@ -649,7 +657,10 @@ def remove_stages():
     for left in STAGE.glob("antispam-gateway.*"):
         owner = left.name.split(".")[1]
         if not (owner.isdigit() and pathlib.Path("/proc", owner).exists()):
-            shutil.rmtree(left)
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 @contextlib.contextmanager

@@ -163,7 +163,7 @@ nameservers:
 servers:
   description:
     - What each of O(servers) is like. C(unresolved) and C(unreachable) have a reason; C(own) says whether the address is this host's;
-      C(refusal) has the lines of a refusal, C(extensions) what it offers, C(tls) why it cannot be spoken to at its level.
+      C(silent) says why it does not speak SMTP, C(refusal) has the lines of a refusal, C(extensions) what it offers, C(tls) why it cannot be spoken to at its level.
   returned: success
   type: list
   elements: dict
@@ -249,9 +249,8 @@ def server(given, hostname, authorities):
         return found
     try:
         result = _smtp.converse(host=host, port=port, helo=hostname, tls="never", stop_after="helo", timeout=TIMEOUT)
-    except _smtp.SmtpError:
-        # One that falls silent is no mistake of the site.
-        return found
+    except _smtp.SmtpError as error:
+        return found | {"silent": str(error)}
     if result["verdict"] != "accepted":
         return found | {"refusal": result["reply"]["lines"]}
     found["extensions"] = result["extensions"]

@@ -281,8 +281,8 @@ def _servers(model: _model.Model, observed: Observed, limits: dict[str, int]) ->
         level, found = met[smarthost]
         if found["unresolved"] and smarthost.bracketed:
             problems.append(f"gateway_smarthost.next_hop: {found['unresolved']}; correct the name or its DNS record")
-        elif found["unresolved"] or found["unreachable"]:
-            warnings.append(f"gateway_smarthost.next_hop: {found['unresolved'] or found['unreachable']}")
+        elif found["unresolved"] or found["unreachable"] or found.get("silent"):
+            warnings.append(f"gateway_smarthost.next_hop: {found['unresolved'] or found['unreachable'] or found['silent']}")
         elif found.get("tls"):
             problems.append(f"gateway_smarthost: tls is {level}, but mail for the world would wait in the queue: {found['tls']}; {ADVICE_ON_TLS}")
     return problems, warnings
