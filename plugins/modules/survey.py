@@ -163,7 +163,8 @@ nameservers:
 servers:
   description:
     - What each of O(servers) is like. C(unresolved) and C(unreachable) have a reason; C(own) says whether the address is this host's;
-      C(silent) says why it does not speak SMTP, C(refusal) has the lines of a refusal, C(extensions) what it offers, C(tls) why it cannot be spoken to at its level.
+      C(silent) says why it does not speak SMTP, C(refusal) has the lines of a refusal, C(extensions) what it offers,
+      C(tls) why it cannot be spoken to at its level.
   returned: success
   type: list
   elements: dict
