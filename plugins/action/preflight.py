@@ -8,7 +8,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _judge, _model
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _judge, _model, sources
 
 
 class ActionModule(ActionBase):
@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
                 return observed
             problems = self._login(model, given)
         findings = _judge.judge(model, observed)
-        problems = findings.problems + problems
+        problems = findings.problems + self._sources(model) + problems
         result["warnings"] = findings.warnings
         if problems:
             count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
@@ -48,6 +48,12 @@ class ActionModule(ActionBase):
                 "resolvers": observed["resolvers"],
             }
         return result | {"changed": False, "site": model.facts(findings.limits)}
+
+    def _sources(self, model: _model.Model) -> list[str]:
+        """Look at the sources of tables, which are on the controller or asked by it."""
+        directory = self._loader.get_basedir()
+        variables = ("gateway_recipient_sources", "gateway_sender_score_sources")
+        return [problem for name in variables for problem in sources.mistakes(model.variables[name], directory, name)]
 
     def _login(self, model: _model.Model, given: dict[str, t.Any]) -> list[str]:
         """Log in to the smarthost, by a module of its own: what a module is given as a secret is masked in all that it returns."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dnsbl
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _outgoing, _parameters, _schema, _site
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _outgoing, _parameters, _schema, _shared, _site
 
 # The TCP ports of the loopback interface on which the gateway's own services meet.
 PORTS = {
@@ -134,11 +134,11 @@ class Model:
 
 def derive(given: Mapping[str, Any], template: Callable[[Any], Any]) -> Model:
     """Return the Model of a host. given: its variables as Ansible holds them; template renders one of them, or raises AnsibleError."""
-    variables, problems = _schema.read(given, template)
+    variables, problems, unusable = _schema.read(given, template)
     _compute_defaults(variables, given)
     unknown, warnings = _schema.unknown(given)
-    problems = unknown + problems + _parameters.write_all(variables)
-    site = _site.Site(variables)
+    problems = unknown + problems + _shared.check(variables) + _parameters.write_all(variables)
+    site = _site.Site(variables, unusable)
     outgoing = _outgoing.Outgoing(site, variables)
     found, more = _dnsbl.check(variables["gateway_dnsbl_lists"], variables["gateway_dnsbl_threshold"])
     problems += site.problems + outgoing.problems + found + _signature_problems(variables)
@@ -147,7 +147,7 @@ def derive(given: Mapping[str, Any], template: Callable[[Any], Any]) -> Model:
 
 def settings(given: Mapping[str, Any], template: Callable[[Any], Any]) -> dict[str, Any]:
     """Return the variables as templates read them: typed, with computed defaults, without those that only tables are made of."""
-    variables, _problems = _schema.read(given, template, TABLES)
+    variables = _schema.read(given, template, TABLES).values
     _compute_defaults(variables, given)
     _parameters.write_all(variables)
     return variables

@@ -13,7 +13,7 @@ import difflib
 import functools
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from ansible.errors import AnsibleError
@@ -25,6 +25,17 @@ _ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 _WRONG_LETTERS = 2
 
 Spec = dict[str, Any]
+
+
+class Reading(NamedTuple):
+    """What the variables of a host say."""
+
+    # {variable: value of the type that its specification names}
+    values: dict[str, Any]
+    # A sentence for each mistake.
+    problems: list[str]
+    # The variables that have their default for want of a value that can be used.
+    unusable: frozenset[str]
 
 
 @functools.cache
@@ -44,8 +55,8 @@ def specs() -> dict[str, Spec]:
     return found
 
 
-def read(given: Mapping[str, Any], template: Callable[[Any], Any], without: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
-    """Return ({variable: value of the type that its specification names}, sentences about mistakes).
+def read(given: Mapping[str, Any], template: Callable[[Any], Any], without: Collection[str] = ()) -> Reading:
+    """Read every variable of the collection.
 
     given: variables of a host, as Ansible holds them. template: renders one of
     them and raises AnsibleError. Variables in `without` are not looked at. Where
@@ -53,6 +64,7 @@ def read(given: Mapping[str, Any], template: Callable[[Any], Any], without: Coll
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
+    unusable: set[str] = set()
     for name, spec in specs().items():
         if name in without:
             continue
@@ -63,6 +75,7 @@ def read(given: Mapping[str, Any], template: Callable[[Any], Any], without: Coll
                 value = template(given[name])
             except AnsibleError as error:
                 problems.append(f"{name}: it cannot be rendered: {_cause(error)}; define what is missing, or write a value")
+                unusable.add(name)
                 continue
         if value is None:
             if spec.get("required"):
@@ -71,13 +84,16 @@ def read(given: Mapping[str, Any], template: Callable[[Any], Any], without: Coll
         wrong = _wrong_shape(name, spec, value)
         if wrong:
             problems.append(wrong)
+            unusable.add(name)
             continue
         validated = ArgumentSpecValidator({name: spec}).validate({name: value})
         messages = validated.error_messages if isinstance(value, (list, dict)) else validated.error_messages[:1]
         problems += [remove_values(_named(name, text), validated._no_log_values) for text in messages]
-        if not validated.error_messages:
+        if validated.error_messages:
+            unusable.add(name)
+        else:
             values[name] = validated.validated_parameters[name]
-    return values, problems
+    return Reading(values, problems, frozenset(unusable))
 
 
 def _cause(error: AnsibleError) -> str:

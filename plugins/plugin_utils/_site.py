@@ -60,10 +60,12 @@ class Description:
 class Site(Description):
     """A validated site, which is only whole without problems. `variables` are those of _schema.read()."""
 
-    def __init__(self, variables: Mapping[str, Any]) -> None:
+    def __init__(self, variables: Mapping[str, Any], unusable: Collection[str] = ()) -> None:
+        """unusable: the variables whose value could not be used, which has been said."""
         super().__init__()
+        self._unusable = unusable
         self.next_hops: list[tuple[str, _addresses.NextHop]] = []  # each with the variable that names it
-        # Where the list is of the wrong form, which has been said, nothing is held against it.
+        # Where there is no list, which has been said, nothing is held against it.
         self._without_domains = variables["gateway_domains"] is None
         self.hostname = self._take("gateway_hostname", _addresses.fqdn, variables["gateway_hostname"]) or ""
         self.domains = self._domains(variables["gateway_domains"])
@@ -165,8 +167,9 @@ class Site(Description):
             if name not in known and not self.relays(name):
                 self.problems.append(f"gateway_aliases: {alias} is in {name}, which is neither in gateway_domains nor gateway_hostname")
         listed = {recipient.rpartition("@")[2] for recipient in self.recipients}
+        recipients_known = not {"gateway_recipients", "gateway_recipient_sources"}.intersection(self._unusable)
         for name, entry in self.domains.items():
-            if name not in listed and not entry["verify_recipients"] and name not in self.sourced:
+            if recipients_known and name not in listed and not entry["verify_recipients"] and name not in self.sourced:
                 self.problems.append(
                     f"gateway_domains: nothing says who receives mail in {name}; list its recipients in gateway_recipients,"
                     f" name a source in gateway_recipient_sources, write '@{name}' in gateway_recipients to accept every address,"

@@ -83,6 +83,16 @@ def test_a_value_of_the_wrong_type_is_refused(types, words):
             "port 10024 is amavis.service's, and postfix.service cannot listen on it as well",
             id="a port that two services want",
         ),
+        pytest.param(
+            {"postfix_main_cf": {"message_size_limit": 104857600}},
+            "postfix_main_cf['message_size_limit']: other services would go on with another value; set gateway_message_size_limit in its place",
+            id="a limit that services share",
+        ),
+        pytest.param(
+            {"gateway_recipient_sources": [{"path": "users.txt", "column": "mail"}]},
+            "gateway_recipient_sources[0] (users.txt): column is an option of csv files, but the format is plain",
+            id="options of a source that contradict each other",
+        ),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(variables, words):
@@ -310,7 +320,7 @@ def settings():
     [
         # amavis has this port.
         pytest.param("postfix", {"postfix_master_cf": {"10024/inet": {"private": "n", "command": "smtpd"}}}, "Address already in use", id="postfix"),
-        pytest.param("clamav", {"clamav_clamd_parameters": {"DatabaseDirectory": "/nonexistent"}}, "/nonexistent", id="clamd"),
+        pytest.param("clamav", {"clamav_clamd_parameters": {"LogFile": "/nonexistent/clamd.log"}}, "/nonexistent", id="clamd"),
     ],
 )
 def test_a_configuration_under_which_a_service_does_not_run_is_taken_back(began, role, variables, cause):

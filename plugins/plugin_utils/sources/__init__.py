@@ -20,7 +20,7 @@ from ansible_collections.antispam.gateway.plugins.module_utils import _source_op
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import _csv, _format, _http, _json, _ldap, _local
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources._base import Options, Records, SourceError, Transport
 
-__all__ = ["Records", "Source", "SourceError"]
+__all__ = ["Records", "Source", "SourceError", "mistakes"]
 
 _TRANSPORTS: dict[str, type[Transport]] = {"addresses": _local.List, "path": _local.File, "url": _http.Http, "ldap_uri": _ldap.Ldap}
 _FORMATS: dict[str, type[_format.Format]] = {"plain": _format.Plain, "csv": _csv.Csv, "json": _json.Json, "list": _format.Addresses}
@@ -133,3 +133,17 @@ class Source:
     def part(self, lines: Sequence[bytes]) -> Records:
         """Return the Records of some lines of a source that is by_line(), each given without its line feed; there may be none."""
         return self._format.part(lines)
+
+
+def mistakes(given: Sequence[Mapping[str, Any]], base_directory: str | os.PathLike[str], place: str) -> list[str]:
+    """Return a sentence for each of several sources whose options contradict each other. None of them is fetched.
+
+    given: the options of each, as SOURCE_OPTIONS describes them. place is where they stand, such as sources.
+    """
+    found = []
+    for index, options in enumerate(given):
+        try:
+            Source(options, base_directory, f"{place}[{index}]")
+        except SourceError as error:
+            found.append(str(error))
+    return found

@@ -69,6 +69,7 @@ class Preflight(preflight.ActionModule):
     def __init__(self, arguments, execute, check_mode=False):
         self._task = types.SimpleNamespace(args=arguments, async_val=0, check_mode=check_mode, action="preflight")
         self._templar = types.SimpleNamespace(template=template)
+        self._loader = types.SimpleNamespace(get_basedir=lambda: "/nowhere")
         self._connection = types.SimpleNamespace(_shell=types.SimpleNamespace(tmpdir="/nowhere"))
         self.execute = execute
 
@@ -191,6 +192,16 @@ def test_a_domain_that_no_source_feeds_needs_recipients(only_problem):
 def test_a_source_for_a_domain_that_is_not_relayed_is_a_mistake(only_problem):
     problem = only_problem(sourced_domains=[[], ["example.com", "example.org"]])
     assert problem.startswith("gateway_recipient_sources[1].domains: example.org is not in gateway_domains")
+
+
+def test_options_of_sources_that_contradict_each_other_are_among_the_mistakes(run):
+    scores = [{"path": "scores.txt"}, {"url": "https://example.com/scores", "page_size": 5}]
+    problems = run(recipient_sources=[{"path": "users.txt", "column": "mail"}], sender_score_sources=scores, postmaster="nobody")["problems"]
+    assert [problem.partition(" ")[0] for problem in problems] == [
+        "gateway_postmaster:",
+        "gateway_recipient_sources[0]",
+        "gateway_sender_score_sources[1]",
+    ]
 
 
 def test_the_limits_follow_the_host(run, host):
@@ -1034,22 +1045,25 @@ def test_everything_that_is_missing_is_said_at_once(run):
 def test_a_variable_of_the_wrong_type_is_one_mistake(host, run, variable, value, words):
     given = variables() | {f"gateway_{variable}": value}
     problems = _model.derive(given, template).problems
-    if variable == "recipients":
-        # Without any, a domain has none.
-        assert "nothing says who receives mail in example.com" in problems.pop()
     assert len(problems) == 1, problems
     assert problems[0].startswith(f"gateway_{variable}")
     assert words in problems[0]
 
 
 @pytest.mark.parametrize(
-    "variable", ["gateway_hostname", "gateway_domains", "gateway_recipients", "gateway_postmaster", "gateway_limits", "clamav_official_databases"]
+    "variable",
+    [
+        "gateway_hostname",
+        "gateway_domains",
+        "gateway_recipients",
+        "gateway_recipient_sources",
+        "gateway_postmaster",
+        "gateway_limits",
+        "clamav_official_databases",
+    ],
 )
 def test_a_template_that_cannot_be_rendered_is_one_mistake(variable):
     problems = _model.derive(variables() | {variable: UNDEFINED}, template).problems
-    if variable == "gateway_recipients":
-        # What is not known leaves a domain without recipients.
-        assert "nothing says who receives mail in example.com" in problems.pop()
     assert problems == [f"{variable}: it cannot be rendered: 'no_such_variable' is undefined; define what is missing, or write a value"]
 
 
