@@ -7,6 +7,7 @@ They are the example in docs/example, the gateway in ten lines in README.md, and
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,25 @@ def test_settings_on_a_page_are_what_the_roles_take(settings: dict) -> None:
 def test_sources_on_a_page_are_what_the_module_takes(settings: dict) -> None:
     sources = {name: value for name, value in _source_options.FED.items() if name == "sources"}
     assert ArgumentSpecValidator(sources).validate({"sources": settings["gateway_recipient_sources"]}).error_messages == []
+
+
+def check_inventory(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the playbook that judges variables alone, on the example, whose hosts do not exist."""
+    playbook = ROOT / "playbooks" / "check_inventory.yml"
+    command = ["ansible-playbook", "-i", str(EXAMPLE / "inventory.yml"), str(playbook), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_variables_are_judged_without_a_host() -> None:
+    ran = check_inventory()
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert all(f"ok: [{name}]" in ran.stdout for name in GATEWAYS)
+    assert '"hostname": "mx2.example.com"' in ran.stdout
+
+
+def test_a_mistake_in_the_variables_is_found_without_a_host() -> None:
+    ran = check_inventory("-e", '{"gateway_postmaster": "nobody", "gateway_recipient_sources": [{"path": "users.txt", "column": "mail"}]}')
+    assert ran.returncode == 2
+    assert "gateway_postmaster: " in ran.stdout
+    assert "gateway_recipient_sources[0] (users.txt): column is an option of csv files" in ran.stdout
+    assert "unreachable=0" in ran.stdout
