@@ -115,6 +115,10 @@ class _Closed(ConnectionError):
     pass
 
 
+class _OtherName(OSError):
+    """The server's certificate is for none of the names that are wanted."""
+
+
 class _NoSMTP(OSError):
     pass
 
@@ -222,6 +226,8 @@ class Conversation:
 
     ``stop_after`` ends the conversation politely after that step; ``data`` is the whole of it. ``timeout`` (seconds)
     is the limit of the whole conversation. ``content`` (str or bytes, header and body) takes the place of the sample.
+    ``certificate_names`` are the names of which the server's certificate needs one, with ``validate_certs``, in place of ``host``; ``.example.com``
+    stands for every name below it.
     ``early`` sends EHLO before the server has greeted, as clients do that do not listen.
     ``username`` and ``password`` log in with AUTH PLAIN (RFC 4954), and never without TLS. The record does not hold them.
 
@@ -241,6 +247,7 @@ class Conversation:
     tls: str = "may"
     validate_certs: bool = False
     ca_path: str | None = None
+    certificate_names: Sequence[str] = ()
     sample: str | None = None
     content: str | bytes | None = None
     subject: str | None = None
@@ -459,11 +466,14 @@ class Conversation:
         context = ssl.create_default_context()
         if self.ca_path:
             context.load_verify_locations(self.ca_path)
-        if not self.validate_certs:
+        if not self.validate_certs or self.certificate_names:
             context.check_hostname = False
+        if not self.validate_certs:
             context.verify_mode = ssl.CERT_NONE
         self.doing = "the TLS handshake"
         sock = self.wire.start_tls(context, self.host)
+        if self.validate_certs and self.certificate_names:
+            _check_names(sock, self.certificate_names)
         # It is None before the handshake only.
         cipher, _protocol, bits = sock.cipher() or ("", "", 0)
         self.record["tls"] = Tls(protocol=sock.version(), cipher=cipher, bits=bits, verified=self.validate_certs)
@@ -547,6 +557,8 @@ class Conversation:
         elif isinstance(exc, ssl.SSLCertVerificationError):
             cause = f"its certificate is not trusted: {exc.verify_message}"
             way_out = "Give the issuer's certificate as ca_path, or set validate_certs to false"
+        elif isinstance(exc, _OtherName):
+            cause, way_out = f"its certificate is not trusted: {exc}", "Name one of its names, or correct the certificate"
         elif isinstance(exc, ssl.SSLError):
             cause, way_out = f"TLS failed: {exc.reason or exc}", "Look into the server's log, or set tls to never"
         elif isinstance(exc, _NoSMTP):
@@ -559,6 +571,21 @@ class Conversation:
         else:
             cause, way_out = exc.strerror or str(exc), "Check the address, and the way to it from here"
         return f"{self._place()}, at {self.doing}: {cause}. {way_out}."
+
+
+def _check_names(sock: ssl.SSLSocket, wanted: Sequence[str]) -> None:
+    """Raise _OtherName unless the certificate is for one of some names. Wildcards count as RFC 6125 section 6.4.3 has them."""
+    # typeshed has more than pairs of kind and value there.
+    alternative: Any = (sock.getpeercert() or {}).get("subjectAltName", ())
+    held = [value.lower() for kind, value in alternative if kind == "DNS"]
+    for pattern in map(str.lower, wanted):
+        for name in held:
+            if pattern.startswith("."):
+                if name.endswith(pattern):
+                    return
+            elif name == pattern or name.startswith("*.") and name[1:] == "." + pattern.partition(".")[2]:
+                return
+    raise _OtherName(f"it is for {', '.join(held) or 'no name'}, not for {' or '.join(wanted)}")
 
 
 def _is_yes(reply: Reply) -> bool:

@@ -73,6 +73,11 @@ options:
         description: The security level of smtp_tls_policy_maps that it is to be spoken to at.
         type: str
         default: may
+      certificate_names:
+        description: Names of which its certificate needs one. C(.example.com) stands for every name below it. Without any, no certificate is verified.
+        type: list
+        elements: str
+        default: []
 extends_documentation_fragment:
   - antispam.gateway.attributes
 attributes:
@@ -255,17 +260,16 @@ def server(given, hostname, authorities):
     if result["verdict"] != "accepted":
         return found | {"refusal": result["reply"]["lines"]}
     found["extensions"] = result["extensions"]
-    if given["level"] in ("encrypt", "secure"):
-        found["tls"] = tls_problem(host, port, given["level"], hostname, authorities)
+    if given["level"] in ("encrypt", "verify", "secure"):
+        found["tls"] = tls_problem(host, port, given["certificate_names"], hostname, authorities)
     return found
 
 
-def tls_problem(host, port, level, hostname, authorities):
-    """Return why a server cannot be spoken to at a security level, '' if it can."""
+def tls_problem(host, port, certificate_names, hostname, authorities):
+    """Return why a server cannot be spoken to over TLS, with a certificate for one of some names if there are any, '' if it can."""
+    verified = {"validate_certs": bool(certificate_names), "certificate_names": certificate_names, "ca_path": authorities}
     try:
-        result = _smtp.converse(
-            host=host, port=port, helo=hostname, tls="require", validate_certs=level == "secure", ca_path=authorities, stop_after="helo", timeout=TIMEOUT
-        )
+        result = _smtp.converse(host=host, port=port, helo=hostname, tls="require", stop_after="helo", timeout=TIMEOUT, **verified)
     except _smtp.SmtpError as error:
         # Without the advice, which is that of a module's options.
         return re.sub(r"[.] [A-Z].*", "", str(error))
@@ -302,6 +306,7 @@ def main():
                     "port": {"type": "int", "required": True},
                     "converse": {"type": "bool", "default": True},
                     "level": {"type": "str", "default": "may"},
+                    "certificate_names": {"type": "list", "elements": "str", "default": []},
                 },
             },
         },

@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _host
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _limits, _model
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _limits, _model, _outgoing
 
 Observed = dict[str, Any]
 
@@ -96,16 +96,25 @@ def questions(model: _model.Model) -> dict[str, Any]:
         "key": key,
         "ca_file": given["gateway_tls_ca_file"],
         "nameservers": [_addresses.ip(text) for text in given["gateway_nameservers"] if _addresses.is_ip(text.strip())],
-        "servers": [{"host": hop.host, "port": hop.port, "converse": hop.bracketed, "level": level} for hop, level in _hops(model)],
+        "servers": [
+            {
+                "host": hop.host,
+                "port": hop.port,
+                "converse": hop.bracketed,
+                "level": policy.split()[0],
+                "certificate_names": _outgoing.certificate_names(policy, hop.host),
+            }
+            for hop, policy in _hops(model)
+        ],
     }
 
 
 def _hops(model: _model.Model) -> list[tuple[_addresses.NextHop, str]]:
-    """Return every server once, with its security level: the next hops, and last the smarthost."""
+    """Return every server once, with its policy, as smtp_tls_policy_maps has it: the next hops, and last the smarthost."""
     outgoing = model.outgoing
-    hops = {hop: outgoing.policies.get(str(hop), "may").split()[0] for _variable, hop in model.site.next_hops}
+    hops = {hop: outgoing.policies.get(str(hop), "may") for _variable, hop in model.site.next_hops}
     if outgoing.smarthost:
-        hops.setdefault(outgoing.smarthost, outgoing.smarthost_tls)
+        hops.setdefault(outgoing.smarthost, outgoing.policies.get(str(outgoing.smarthost), outgoing.smarthost_tls))
     return list(hops.items())
 
 
@@ -255,7 +264,7 @@ def _dhcp_clients(model: _model.Model, observed: Observed) -> list[str]:
 def _servers(model: _model.Model, observed: Observed, limits: dict[str, int]) -> tuple[list[str], list[str]]:
     problems: list[str] = []
     warnings: list[str] = []
-    met = {hop: (level, found) for (hop, level), found in zip(_hops(model), observed["servers"], strict=True)}
+    met = {hop: (policy.split()[0], found) for (hop, policy), found in zip(_hops(model), observed["servers"], strict=True)}
     seen = set()
     for variable, hop in model.site.next_hops:
         if hop in seen:

@@ -53,6 +53,19 @@ def tls_policy(text: object) -> str:
     return " ".join(words)
 
 
+def certificate_names(policy: str, host: str) -> list[str]:
+    """Return the names of which a certificate needs one, as smtp_tls_policy_maps has them (postconf(5)): `.name` is every name below it.
+
+    policy is a value of that table, host the next hop that it is for. Where the level asks for no certificate there are none.
+    """
+    level, *attributes = policy.split()
+    if level not in ("verify", "secure"):
+        return []
+    patterns = [pattern for word in attributes if word.startswith("match=") for pattern in word.removeprefix("match=").split(":")]
+    meant = {"nexthop": host, "hostname": host, "dot-nexthop": "." + host}
+    return [meant.get(pattern, pattern) for pattern in patterns or (["nexthop", "dot-nexthop"] if level == "secure" else ["hostname"])]
+
+
 class Outgoing(_site.Description):
     """What a validated `site` sends, and how. `variables` are those of _schema.read()."""
 

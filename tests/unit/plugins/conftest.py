@@ -235,11 +235,13 @@ class Host:
         """The conversations with one server, in their order."""
         return [each for each in self.conversations if each["host"] == name]
 
-    def converse(self, host, port, helo, tls, stop_after, timeout, validate_certs=False, ca_path=None):
+    def converse(self, host, port, helo, tls, stop_after, timeout, validate_certs=False, ca_path=None, certificate_names=()):
         """As _smtp.converse does, without a network."""
         from ansible_collections.antispam.gateway.plugins.module_utils import _smtp
 
-        self.conversations.append({"host": host, "port": port, "helo": helo, "tls": tls, "validate_certs": validate_certs, "ca_path": ca_path})
+        self.conversations.append(
+            {"host": host, "port": port, "helo": helo, "tls": tls, "validate_certs": validate_certs, "ca_path": ca_path, "names": list(certificate_names)}
+        )
         assert (stop_after, 0 < timeout <= 30) == ("helo", True)
         hop = self.next_hops[host]
         result = {"extensions": hop.extensions, "tls": None, "verdict": "accepted", "refused_at": None, "reply": {"lines": ["250 Ok"]}}

@@ -9,11 +9,13 @@ import email.policy
 import hashlib
 import io
 import json
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+import types
 import zipfile
 
 import _network
@@ -363,6 +365,48 @@ def test_an_untrusted_certificate_is_refused_on_demand(tls_server):
     with pytest.raises(_smtp.SmtpError, match="at the TLS handshake: its certificate is not trusted: .* ca_path"):
         talk(tls_server, validate_certs=True)
     assert "MAIL" not in tls_server.verbs
+
+
+def named(server, certificate, *names):
+    arguments = {"host": "localhost", "port": server.port, "stop_after": "helo", "timeout": 10}
+    return _smtp.converse(validate_certs=True, ca_path=str(certificate), certificate_names=names, **arguments)
+
+
+@pytest.mark.parametrize("names", [["LOCALHOST"], ["mail.example.org", "localhost"]], ids=["one", "one of several"])
+def test_a_certificate_may_be_for_a_name_that_is_given(tls_server, certificate, names):
+    assert named(tls_server, certificate, *names)["tls"]["verified"] is True
+
+
+@pytest.mark.parametrize("names", [["mail.example.org"], [".localhost"], ["sub.localhost", ".example.org"]])
+def test_a_certificate_for_none_of_the_names_is_refused(tls_server, certificate, names):
+    with pytest.raises(_smtp.SmtpError, match=f"its certificate is not trusted: .*it is for localhost.*, not for {re.escape(' or '.join(names))}"):
+        named(tls_server, certificate, *names)
+    assert "MAIL" not in tls_server.verbs
+
+
+def test_names_that_are_given_do_not_make_an_authority_trusted(tls_server):
+    with pytest.raises(_smtp.SmtpError, match="its certificate is not trusted: self"):
+        talk(tls_server, validate_certs=True, certificate_names=["localhost"])
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "is_one"),
+    [
+        ("*.example.com", "mail.example.com", True),
+        ("*.example.com", "a.mail.example.com", False),
+        ("*.example.com", "example.com", False),
+        ("mail.example.com", ".example.com", True),
+        ("example.com", ".example.com", False),
+        ("mail.example.com.example.org", "mail.example.com", False),
+    ],
+)
+def test_wildcards_of_certificates_and_of_policies(held, wanted, is_one):
+    sock = types.SimpleNamespace(getpeercert=lambda: {"subjectAltName": (("DNS", held), ("IP Address", "192.0.2.1"))})
+    if is_one:
+        _smtp._check_names(sock, [wanted])
+    else:
+        with pytest.raises(OSError, match=f"it is for {re.escape(held)}, not for "):
+            _smtp._check_names(sock, [wanted])
 
 
 def test_a_missing_ca_file(tls_server):

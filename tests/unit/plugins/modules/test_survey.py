@@ -90,6 +90,13 @@ def test_a_server_that_mx_records_name_is_not_spoken_to(run, host):
     assert (set(found[0]), host.conversations) == ({"unresolved", "unreachable", "own"}, [])
 
 
+@pytest.mark.parametrize(("names", "verified"), [([], False), (["mx.example.net", ".example.com"], True)])
+def test_a_certificate_is_looked_at_for_the_names_that_it_may_be_for(run, host, names, verified):
+    run(servers=[{"host": "mail.example.com", "port": 25, "level": "verify", "certificate_names": names}])
+    spoken = host.conversations[-1]
+    assert (spoken["tls"], spoken["validate_certs"], spoken["names"]) == ("require", verified, names)
+
+
 def test_everybody_is_asked_at_once(run, host, monkeypatch):
     """Ten of each kind, none of whom goes on before all twenty are there."""
     all_there = threading.Barrier(20, timeout=10)

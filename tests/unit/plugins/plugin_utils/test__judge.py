@@ -927,6 +927,7 @@ def test_the_smarthost_is_tried_with_its_level(run, host, level, verified):
     wanted = {"host": "smtp.example.org", "port": 587, "helo": "mx1.example.com", "tls": "require", "validate_certs": verified}
     spoken = host.spoken_to("smtp.example.org")[-1]
     assert not spoken.pop("ca_path")
+    assert spoken.pop("names") == (["smtp.example.org", ".smtp.example.org"] if verified else [])
     assert spoken == wanted
 
 
@@ -1276,6 +1277,11 @@ def test_a_policy_says_at_which_level_a_next_hop_is_tried(only_problem, hop):
     hop.untrusted = "its certificate is not trusted"
     problem = only_problem(tls_policies={f"[{HOP}]": "secure match=.example.com"})
     assert problem.startswith("gateway_domains[0].next_hop: next_hop_tls is secure, but")
+
+
+def test_a_policy_says_for_which_names_its_certificate_may_be(run, host):
+    run(tls_policies={f"[{HOP}]": "secure match=mx.example.net:.example.com"})
+    assert host.spoken_to(HOP)[-1]["names"] == ["mx.example.net", ".example.com"]
 
 
 def test_a_server_that_is_next_hop_and_smarthost_is_one(run, only_problem, host):

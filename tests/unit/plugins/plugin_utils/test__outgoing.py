@@ -55,6 +55,22 @@ def test_a_site_that_names_no_way_out_has_none():
     assert (plain.smarthost, plain.dkim_domains, plain.dkim_selector, plain.forwarders) == (None, [], "", [])
 
 
+@pytest.mark.parametrize(
+    ("policy", "names"),
+    [
+        ("encrypt", []),
+        ("may", []),
+        ("dane", []),
+        ("verify", ["mail.example.com"]),
+        ("secure", ["mail.example.com", ".mail.example.com"]),
+        ("secure match=mx.example.org", ["mx.example.org"]),
+        ("secure match=hostname:.example.org protocols=>=TLSv1.2 match=nexthop", ["mail.example.com", ".example.org", "mail.example.com"]),
+    ],
+)
+def test_the_names_of_a_certificate_follow_the_policy(policy, names):
+    assert _outgoing.certificate_names(policy, "mail.example.com") == names
+
+
 # ---- accounts ----------------------------------------------------------------------------------------------------
 
 
