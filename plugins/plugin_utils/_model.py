@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dnsbl
+from ansible_collections.antispam.gateway.plugins.module_utils import _dnsbl
 from ansible_collections.antispam.gateway.plugins.plugin_utils import _outgoing, _parameters, _schema, _shared, _site
 
 # The TCP ports of the loopback interface on which the gateway's own services meet.
@@ -83,42 +83,15 @@ class Model:
             "unbound": self.own_resolver,
         }
 
-    def listed_domains(self) -> list[str]:
-        """The domains where an address that is not listed does not exist: no wildcard, and the next hop is not asked."""
-        site = self.site
-        fed = site.wildcard_sources
-        return sorted(name for name, entry in site.domains.items() if not entry["verify_recipients"] and "@" + name not in site.recipients and name not in fed)
-
     def facts(self, limits: Mapping[str, Any]) -> dict[str, Any]:
         """Return what tasks and templates read, without any secret: plain lists, dictionaries and text."""
         site, outgoing = self.site, self.outgoing
         certificate, key = self.certificate
+        probe = {PROBE_DOMAIN: f"smtp:[{self.loopback}]:{PORTS['probe']}"}
         return {
-            "hostname": site.hostname,
-            "postmaster": site.postmaster,
-            "domains": sorted(site.domains),
-            "listed_domains": self.listed_domains(),
-            "trusted_networks": [str(net) for net in site.trusted_networks],
-            "postfix_networks": [_addresses.postfix_network(net) for net in site.trusted_networks],
-            "tables": {
-                "relay_domains": site.relay_domains(),
-                "transport": site.transport() | {PROBE_DOMAIN: f"smtp:[{self.loopback}]:{PORTS['probe']}"},
-                "verify_recipients": site.verify_recipients(),
-                "virtual": site.virtual(),
-                "aliases": site.system_aliases(),
-                "sender_logins": outgoing.sender_logins(),
-                "tls_policy": outgoing.tls_policy(),
-            },
-            "relay_recipients": site.relay_recipients(),
-            "prove_recipient": site.prove_recipient(),
-            "logins": list(outgoing.accounts),
-            "relayhost": outgoing.relayhost(),
-            "dkim_domains": outgoing.dkim_domains,
-            "dkim_selector": outgoing.dkim_selector,
-            "forwarders": outgoing.forwarders,
-            "sender_scores": site.sender_scores,
-            "client_access": site.client_access(),
-            "next_hop_names": site.next_hop_names(),
+            **site.facts(),
+            **outgoing.facts(),
+            "tables": {**site.tables(), **outgoing.tables(), "transport": site.transport() | probe},
             "tls_certificate": certificate,
             "tls_key": key,
             "nameservers": self.nameservers,

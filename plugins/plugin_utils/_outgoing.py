@@ -171,7 +171,20 @@ class Outgoing(_site.Description):
                 result.append(str(net))
         return result
 
-    # What the roles derive. Postfix tables are dictionaries of key to value.
+    # What the roles read.
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "logins": list(self.accounts),
+            "relayhost": self.relayhost(),
+            "dkim_domains": self.dkim_domains,
+            "dkim_selector": self.dkim_selector,
+            "forwarders": self.forwarders,
+        }
+
+    def tables(self) -> dict[str, dict[str, str]]:
+        """Return {table of Postfix: its keys and values}."""
+        return {"sender_logins": self.sender_logins(), "tls_policy": self.policies}
 
     def sender_logins(self) -> dict[str, str]:
         """Who may send as whom: {sender: "login, login"}."""
@@ -180,9 +193,6 @@ class Outgoing(_site.Description):
             for sender in senders:
                 owners.setdefault(sender, []).append(login)
         return {sender: ", ".join(logins) for sender, logins in owners.items()}
-
-    def tls_policy(self) -> dict[str, str]:
-        return self.policies
 
     def relayhost(self) -> str:
         return str(self.smarthost) if self.smarthost else ""

@@ -187,7 +187,37 @@ class Site(Description):
             those, them = (f"{len(found)} recipients are in it ({found[0]}, ...)", "them") if len(found) > 1 else (f"{found[0]} is in it", "the recipient")
             self.problems.append(f"gateway_recipients: {name} is not in gateway_domains, but {those}; add the domain or remove {them}")
 
-    # What the roles derive. Postfix tables are dictionaries of key to value.
+    # What the roles read.
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "hostname": self.hostname,
+            "postmaster": self.postmaster,
+            "domains": sorted(self.domains),
+            "listed_domains": self.listed_domains(),
+            "trusted_networks": [str(net) for net in self.trusted_networks],
+            "postfix_networks": [_addresses.postfix_network(net) for net in self.trusted_networks],
+            "relay_recipients": self.relay_recipients(),
+            "prove_recipient": self.prove_recipient(),
+            "sender_scores": self.sender_scores,
+            "client_access": self.client_access(),
+            "next_hop_names": self.next_hop_names(),
+        }
+
+    def tables(self) -> dict[str, dict[str, str]]:
+        """Return {table of Postfix: its keys and values}."""
+        return {
+            "relay_domains": self.relay_domains(),
+            "transport": self.transport(),
+            "verify_recipients": self.verify_recipients(),
+            "virtual": self.virtual(),
+            "aliases": self.system_aliases(),
+        }
+
+    def listed_domains(self) -> list[str]:
+        """Return the domains where an address that is not listed does not exist: no wildcard, and the next hop is not asked."""
+        fed = self.wildcard_sources
+        return sorted(name for name, entry in self.domains.items() if not entry["verify_recipients"] and "@" + name not in self.recipients and name not in fed)
 
     def next_hop_names(self) -> list[str]:
         """Return the hosts that are named, not addresses."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _outgoing, _site
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _outgoing, _schema, _site
 
 SALT_AND_HASH = "rasmuslerdorf$" + "Ab./" * 21 + "Ab"
 HASH = "$6$" + SALT_AND_HASH
@@ -24,13 +24,13 @@ def outgoing(domains=None, smarthost=None, **arguments):
         "recipients": ["@example.com", "@example.net"],
         "postmaster": "postmaster@example.com",
         "smarthost": {"tls": "secure", "next_hop": smarthost} if isinstance(smarthost, str) else smarthost,
-        **{name: [] for name in ("accounts", "dkim_domains", "forwarders", "recipient_sources", "trusted_networks", "client_allowlist", "client_denylist")},
-        **{name: {} for name in ("aliases", "sender_scores", "tls_policies")},
+        "dkim_domains": [],
         "dkim_signing": True,
         "dkim_selector": None,
         **arguments,
     }
-    variables = {f"gateway_{name}": value for name, value in given.items()}
+    defaults = {name: spec.get("default") for name, spec in _schema.specs().items()}
+    variables = defaults | {f"gateway_{name}": value for name, value in given.items()}
     return _outgoing.Outgoing(_site.Site(variables), variables)
 
 
@@ -51,7 +51,7 @@ def domain(next_hop, level=None, name="example.com"):
 def test_a_site_that_names_no_way_out_has_none():
     plain = outgoing()
     assert plain.problems == []
-    assert (plain.accounts, plain.sender_logins(), plain.tls_policy(), plain.relayhost()) == ({}, {}, {}, "")
+    assert (plain.accounts, plain.sender_logins(), plain.policies, plain.relayhost()) == ({}, {}, {}, "")
     assert (plain.smarthost, plain.dkim_domains, plain.dkim_selector, plain.forwarders) == (None, [], "", [])
 
 
@@ -198,8 +198,8 @@ def test_the_smarthost_is_spoken_to_as_it_is_told(text, relayhost):
     found = outgoing(smarthost=text)
     assert found.problems == []
     assert found.relayhost() == relayhost
-    assert found.tls_policy() == {relayhost: "secure"}
-    assert outgoing(smarthost={"next_hop": text, "tls": "encrypt"}).tls_policy() == {relayhost: "encrypt"}
+    assert found.policies == {relayhost: "secure"}
+    assert outgoing(smarthost={"next_hop": text, "tls": "encrypt"}).policies == {relayhost: "encrypt"}
 
 
 def test_a_smarthost_that_is_no_next_hop_is_a_mistake():
@@ -244,7 +244,7 @@ def test_policies_stand_under_the_names_that_postfix_looks_up():
     }
     found = outgoing(tls_policies=policies)
     assert found.problems == []
-    assert found.tls_policy() == {
+    assert found.policies == {
         "example.org": "secure match=.example.org",
         ".example.org": "dane-only",
         "[mail.example.org]": "fingerprint match=AA:BB match=CC:DD",
@@ -255,7 +255,7 @@ def test_policies_stand_under_the_names_that_postfix_looks_up():
 
 def test_a_destination_may_be_asked_for_less_than_the_others():
     """The level for the world can be dane."""
-    assert outgoing(tls_policies={"example.org": "may"}).tls_policy() == {"example.org": "may"}
+    assert outgoing(tls_policies={"example.org": "may"}).policies == {"example.org": "may"}
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_policy_that_cannot_be_is_a_mistake(policies, words):
 def test_a_next_hop_has_its_level(level):
     found = outgoing([domain("[Mail.inside.example.com]:25", level), domain("[192.0.2.25]:2525", name="example.net")])
     assert found.problems == []
-    assert found.tls_policy() == {"[mail.inside.example.com]": level}
+    assert found.policies == {"[mail.inside.example.com]": level}
 
 
 def test_certificates_are_for_names():

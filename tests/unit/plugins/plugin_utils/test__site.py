@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _site
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _schema, _site
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,14 +25,12 @@ def site(allowed=(), denied=(), sourced=(), **changes):
         "recipients": ["alice@example.com", "bob@example.com", "@staff.example.com"],
         "recipient_sources": [{"domains": names} if names else {} for names in sourced],
         "postmaster": "alice@example.com",
-        "trusted_networks": [],
-        "aliases": {},
-        "sender_scores": {},
         "client_allowlist": list(allowed),
         "client_denylist": list(denied),
         **changes,
     }
-    return _site.Site({f"gateway_{name}": value for name, value in arguments.items()})
+    defaults = {name: spec.get("default") for name, spec in _schema.specs().items()}
+    return _site.Site(defaults | {f"gateway_{name}": value for name, value in arguments.items()})
 
 
 def only_problem(**changes):
