@@ -73,6 +73,7 @@ class Site(Description):
         # The domains whose recipients are read from sources elsewhere, and those of them that a source may accept as a whole.
         self.sourced, self.wildcard_sources = self._sourced(variables["gateway_recipient_sources"])
         self.trusted_networks = self._each("gateway_trusted_networks", _addresses.network, variables["gateway_trusted_networks"])
+        self.tls_required_senders = self._each("gateway_tls_required_senders", _addresses.fqdn, variables["gateway_tls_required_senders"])
         self.postmaster = self._take("gateway_postmaster", _addresses.address, variables["gateway_postmaster"]) or ""
         self.aliases = self._aliases(variables["gateway_aliases"])
         self.sender_scores = self._scores(variables["gateway_sender_scores"])
@@ -197,6 +198,7 @@ class Site(Description):
             "listed_domains": self.listed_domains(),
             "trusted_networks": [str(net) for net in self.trusted_networks],
             "postfix_networks": [_addresses.postfix_network(net) for net in self.trusted_networks],
+            "tls_required_senders": self.tls_required_senders,
             "relay_recipients": self.relay_recipients(),
             "prove_recipient": self.prove_recipient(),
             "sender_scores": self.sender_scores,

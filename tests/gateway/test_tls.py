@@ -21,6 +21,15 @@ def test_mail_without_tls_is_taken_too():
     assert mailboxes(record.message_id) == [ALICE]
 
 
+@pytest.mark.holds("D16")
+@pytest.mark.parametrize("domain", ["partner.example.org", "mail.partner.example.org"])
+def test_mail_of_a_named_partner_is_taken_over_tls_only(domain):
+    record = STRANGER.converse(tls="never", sender=f"bob@{domain}", stop_after="rcpt")
+    assert record.answer == "450 4.7.1"
+    assert "Session encryption is required" in record.reply["text"]
+    assert STRANGER.converse(tls="require", sender=f"bob@{domain}").answer == "250 2.0.0"
+
+
 @pytest.mark.holds("D16", "S8")
 @pytest.mark.parametrize("sample", ["gtube", "eicar"])
 def test_tls_hides_nothing_from_the_scanners(sample):
