@@ -43,7 +43,7 @@ def end(directory: pathlib.Path = STATE_DIRECTORY) -> None:
 def undo(directory: pathlib.Path = STATE_DIRECTORY) -> list[str]:
     """Put the old files back that a killed run has replaced; return the units that may run with new ones.
 
-    A unit's mark of what it was last given goes, so that the next run lets it take its files up anew.
+    A unit's mark of what it was last given goes, so that the next run lets it load its files anew.
     """
     try:
         journal = json.loads((directory / "journal").read_text(encoding="utf-8"))

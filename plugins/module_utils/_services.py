@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Failure(Exception):
-    """The service did not take the new configuration up."""
+    """The service did not load the new configuration."""
 
 
 class Unit:

@@ -92,16 +92,18 @@ after:
 
 import contextlib
 import os
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.antispam.gateway.plugins.module_utils import _files, _leftovers, _tables
 
 
-def text(entries):
+def text(entries: bytes | None) -> str:
+    """Return a table's text for a diff; None is no table."""
     return _tables.HEADER + "# There was no table.\n" if entries is None else entries.decode("utf-8", "replace")
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
@@ -134,13 +136,13 @@ def main():
     module.exit_json(**result)
 
 
-def run(module, entries, secret):
+def run(module: AnsibleModule, given: dict[str, t.Any], secret: bool) -> dict[str, t.Any]:
     """Bring the table up to date; return the result."""
     options, path = module.params, module.params["path"]
     access = (options["owner"], options["group"], options["mode"])
     table = _tables.Table(module, path, options["type"], access, options["aliases"])
     try:
-        entries = _tables.fold(entries, secret)
+        entries = _tables.fold(given, secret)
         source = _files.File(path, _tables.render(entries, table.aliases), *access)
         if not module.check_mode:
             source.ids()
@@ -148,7 +150,7 @@ def run(module, entries, secret):
         module.fail_json(msg=f"{path}: {error}; nothing was changed")
     before = table.read()
     added, removed, changed = _tables.difference(before or {}, entries)
-    result = {
+    result: dict[str, t.Any] = {
         "changed": before != entries or source.differs or table.access_differs(),
         "before": len(before or {}),
         "added": len(added),

@@ -151,6 +151,8 @@ import json
 import os
 import pathlib
 import time
+import typing as t
+from collections.abc import Collection
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset, _files, _leftovers, _lmdb, _source_options, _tables
@@ -159,14 +161,14 @@ from ansible_collections.antispam.gateway.plugins.module_utils import _addresses
 class Recipients:
     """The table on this host, and what it was last made to hold."""
 
-    def __init__(self, module):
+    def __init__(self, module: AnsibleModule) -> None:
         options = module.params
         self.module, self.options = module, options
         self.table = _tables.Table(module, options["path"], options["type"], self._access())
         self.record = _files.STATE_DIRECTORY / (options["path"].strip("/").replace("/", "-") + ".table")
         self.known = self._known()
 
-    def _access(self):
+    def _access(self) -> tuple[str, str, str]:
         """What is not asked for stays as it is."""
         kinds = [self.options["type"], *_tables.SUFFIX]
         tables = (pathlib.Path(self.options["path"] + _tables.SUFFIX[kind]) for kind in kinds)
@@ -176,7 +178,7 @@ class Recipients:
         mode = self.options["mode"] or (f"{there.st_mode & 0o777:04o}" if there else "0644")
         return owner, group, mode
 
-    def _known(self):
+    def _known(self) -> dict[str, t.Any] | None:
         """What the table holds, if nobody has touched it since: a digest, and the number of addresses of each domain."""
         try:
             record = json.loads(self.record.read_bytes())
@@ -187,10 +189,11 @@ class Recipients:
         return record if facts is not None and told[:2] == (self.table.kind, facts) else None
 
     @property
-    def digest(self):
+    def digest(self) -> str | None:
         return self.known["digest"] if self.known else None
 
-    def remember(self, digest, counts):
+    def remember(self, digest: str, counts: dict[str, int]) -> None:
+        """Note what the table holds now, and how many entries of each domain."""
         record = {"type": self.table.kind, "facts": self.table.facts(), "digest": digest, "counts": counts}
         try:
             _files.replace(self.record, json.dumps(record).encode(), (0, 0), 0o600)
@@ -198,11 +201,11 @@ class Recipients:
             # The table is right; the next run asks for the whole.
             self.module.warn(f"cannot write {self.record}: {error}")
 
-    def entries(self):
+    def entries(self) -> _tables.Entries:
         """Return the entries that are in the table, of this type or of the one that it was of before."""
         return self.table.read_any() or {}
 
-    def entries_to_keep(self):
+    def entries_to_keep(self) -> _tables.Entries:
         """As entries(); ValueError where there is a table that cannot be read, of which a difference would leave nothing."""
         entries = self.table.read_any()
         left = [f"{self.options['path']}{suffix}" for suffix in _tables.SUFFIX.values() if os.path.exists(f"{self.options['path']}{suffix}")]
@@ -210,43 +213,45 @@ class Recipients:
             raise ValueError(f"{left[0]} cannot be read{'; ' if self.table.missing() else ''}{self.table.missing()}; state: exact makes it anew")
         return entries or {}
 
-    def look_up(self, keys):
+    def look_up(self, keys: Collection[bytes]) -> _tables.Entries:
         """Return those of the keys that are in the table, with their values."""
         if self.table.kind == "lmdb" and self.table.facts() is not None:
             return _lmdb.look_up(self.table.compiled, keys)
         entries = self.entries_to_keep()
         return {key: entries[key] for key in keys if key in entries}
 
-    def fits(self, change):
+    def fits(self, change: _changeset.Change) -> bool:
         """Whether a change can be made as it is; in check mode nothing else would tell."""
         new, old = [key for key, _value in change.added], change.removed + [key for key, _value in change.changed]
         return self.look_up([*new, *old]).keys() == set(old)
 
-    def text_beside(self):
-        """Whether there is a text file from another time: postmap would make a table of it."""
+    def text_beside(self) -> bool:
+        """Whether there is an obsolete text file: postmap would make a table of it."""
         return self.table.path.exists()
 
 
 class Plan:
     """What is to be done: a change, and the whole content where it is known."""
 
-    def __init__(self, change, counts, content=None, total=None):
+    def __init__(self, change: _changeset.Change, counts: dict[str, int], content: _changeset.Content | None = None, total: int | None = None) -> None:
+        """counts: how many entries of each domain there were before; total: of all, where the domains are not counted."""
         self.change, self.counts, self.content = change, counts, content
         self.total = sum(counts.values()) if total is None else total
 
 
-def plan(recipients):
+def plan(recipients: Recipients) -> Plan | None:
     """Return the Plan for what was sent, or None if more has to be sent."""
     options = recipients.options
     sent = None if options["prepared"]["content"] is None else _changeset.Content(_changeset.unpack(options["prepared"]["content"]))
     if options["state"] != "exact":
-        return by_difference(recipients, sent.entries())
+        return by_difference(recipients, sent.entries() if sent else {})
+    known: dict[str, int] = recipients.known["counts"] if recipients.known else {}
     if recipients.digest == options["prepared"]["wanted"]:
-        return Plan(_changeset.Change(), recipients.known["counts"])
+        return Plan(_changeset.Change(), known)
     if options["prepared"]["change"] and recipients.digest == options["prepared"]["base"]:
         change = _changeset.Change.parse(_changeset.unpack(options["prepared"]["change"]))
         if recipients.fits(change):
-            return Plan(change, recipients.known["counts"])
+            return Plan(change, known)
     if sent is None:
         return None
     before = recipients.entries()
@@ -255,10 +260,12 @@ def plan(recipients):
     return Plan(_changeset.Change.between(before, sent.entries()), _changeset.count_domains(list(before)), sent)
 
 
-def by_difference(recipients, given):
+def by_difference(recipients: Recipients, given: _tables.Entries) -> Plan:
+    """Return the Plan for entries that are to be there, or not, beside all others."""
     table = recipients.table
-    if table.kind == "lmdb" and table.facts() is not None:
-        there, total = _lmdb.look_up(table.compiled, given), table.facts()[-1]
+    facts = table.facts()
+    if table.kind == "lmdb" and facts is not None:
+        there, total = _lmdb.look_up(table.compiled, given), facts[-1]
     else:
         there = recipients.entries_to_keep()
         total = len(there)
@@ -272,7 +279,7 @@ def by_difference(recipients, given):
     return Plan(change, {}, total=total)
 
 
-def apply(recipients, found):
+def apply(recipients: Recipients, found: Plan) -> None:
     """Make the table hold what it should; Conflict and ValueError mean that nothing was changed."""
     table, change, content = recipients.table, found.change, found.content
     touched = len(change.added) + len(change.removed) + len(change.changed)
@@ -288,7 +295,7 @@ def apply(recipients, found):
         table.write(change.applied(recipients.entries()))
 
 
-def run(module, recipients):
+def run(module: AnsibleModule, recipients: Recipients) -> dict[str, t.Any] | None:
     """Return the result, or None if the controller has to send more."""
     options = module.params
     recipients.table.check_access()
@@ -333,7 +340,7 @@ def run(module, recipients):
     }
 
 
-ARGUMENTS = {
+ARGUMENTS: dict[str, t.Any] = {
     "path": {"type": "path", "default": "/etc/postfix/relay_recipients"},
     "type": {"type": "str", "choices": ["lmdb", "hash", "btree", "cdb"], "default": "lmdb"},
     "domains": {"type": "list", "elements": "str", "required": True},
@@ -345,7 +352,7 @@ ARGUMENTS = {
 }
 
 
-def main():
+def main() -> None:
     started = time.monotonic()
     module = AnsibleModule(
         argument_spec=ARGUMENTS,

@@ -12,7 +12,7 @@ description:
   - Reads senders and their points on the controller, from lists, files, HTTP or a directory, checks every key and every score,
     and makes the file that amavis reads them from hold exactly these.
   - amavis reads the file when it starts or reloads. The module reloads it after a change and is done once every worker has the new scores;
-    if amavis does not take them up, the old file comes back.
+    if amavis does not load them, the old file comes back.
   - The scores are for the whole site, so that a message has one verdict whoever receives it.
   - An envelope sender is whatever the client says. Negative points for a sender or a domain let anybody who forges it through.
     To favour a domain, use what its DKIM signature proves, C(@signer_reputation_maps) of amavis.
@@ -130,13 +130,17 @@ import contextlib
 import hashlib
 import os
 import time
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _leftovers, _services, _source_options
 
 HEADER = b"# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 
-ARGUMENTS = {
+# {sender: points}, as they stand in the file.
+Entries = dict[bytes, bytes]
+
+ARGUMENTS: dict[str, t.Any] = {
     "path": {"type": "path", "default": "/etc/amavis/sender_scores_sitewide"},
     "scores": {"type": "dict", "default": {}},
     **_source_options.FED,
@@ -144,18 +148,19 @@ ARGUMENTS = {
 }
 
 
-def parse(text):
-    """Return the entries of a file in the form of amavis's read_hash, a dictionary of bytes."""
+def parse(text: bytes | None) -> Entries:
+    """Return the entries of a file in the form of amavis's read_hash."""
     lines = (line.split(b"#", 1)[0].rstrip() for line in (text or b"").split(b"\n"))
     # A line without a value counts as +1.
     return {key: value.strip() or b"1" for key, _space, value in (line.partition(b" ") for line in lines if line)}
 
 
-def render(entries):
+def render(entries: Entries) -> bytes:
     return HEADER + b"".join(key + b" " + value + b"\n" for key, value in sorted(entries.items()))
 
 
-def wanted_entries(options, before):
+def wanted_entries(options: dict[str, t.Any], before: Entries) -> Entries:
+    """Return what the table is to hold."""
     given = _changeset.Content(_changeset.unpack(options["prepared"]["content"])).entries()
     if options["state"] == "present":
         return {**before, **given}
@@ -164,14 +169,15 @@ def wanted_entries(options, before):
     return given
 
 
-def summary(change, count):
+def summary(change: _changeset.Change, count: int) -> list[str]:
+    """Return what changes in a table of some entries, a sentence a line."""
     if not change:
         return [f"nothing to change, {count} sender scores"]
     return [f"+{len(change.added)} -{len(change.removed)} sender scores, {len(change.changed)} with other points"]
 
 
-def take_up(module, amavis, file):
-    """Switch the file; amavis has it when this returns. Raises Failure, with the old file back."""
+def activate(module: AnsibleModule, amavis: _services.Unit, file: _files.File) -> None:
+    """Switch the file; amavis has loaded it when this returns. Raises Failure, with the old file back."""
     with _files.prepared([file]):
         _files.switch([file])
         try:
@@ -188,7 +194,7 @@ def take_up(module, amavis, file):
             raise _services.Failure(f"{failure}; the old scores are back. The last lines of its journal:\n{amavis.journal()}") from failure
 
 
-def run(module):
+def run(module: AnsibleModule) -> dict[str, t.Any] | None:
     """Return the result, or None if the controller has to send the content."""
     options = module.params
     path = options["path"]
@@ -214,14 +220,14 @@ def run(module):
                 f" at most {options['max_removed_percent']:g} % may). Look at the sources;"
                 f" if they are right, set {_source_options.called(options, 'allow_removals')}: true for one run."
             )
-    file = _files.File(path, there.before if not change and before and there.before.startswith(HEADER) else render(after))
+    file = _files.File(path, there.before if not change and before and (there.before or b"").startswith(HEADER) else render(after))
     pending = given.partition(" ")[2] != held and not amavis.stopped
     changed = file.differs or pending
     if changed and not module.check_mode:
         marker.unlink(missing_ok=True)
-        take_up(module, amavis, file)
+        activate(module, amavis, file)
     wanted = options["prepared"]["wanted"] if options["state"] == "exact" else "-"
-    now = f"{wanted} {hashlib.sha256(file.after).hexdigest()}"
+    now = f"{wanted} {hashlib.sha256(file.after or b'').hexdigest()}"
     if not module.check_mode and (changed or given != now):
         _files.replace(marker, now.encode("ascii"), (0, 0), 0o600)
     return {
@@ -237,7 +243,7 @@ def run(module):
     }
 
 
-def main():
+def main() -> None:
     started = time.monotonic()
     module = AnsibleModule(
         argument_spec=ARGUMENTS,

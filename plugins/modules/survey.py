@@ -180,6 +180,7 @@ import pathlib
 import re
 import shutil
 import ssl
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _files, _host, _smtp
@@ -194,30 +195,40 @@ PLACES = {
 }
 
 
-def free():
-    """Return {what: [path, bytes free]} of where mail is kept and unpacked, or will be."""
+class Certificate(t.TypedDict):
+    """What is wrong with a certificate and its key: {path: reason}, and texts that are empty where nothing is."""
+
+    unreadable: dict[str, str]
+    mismatch: str
+    expired: str  # when
+    other_name: bool
+
+
+def free() -> dict[str, tuple[str, int]]:
+    """Return {what: (path, bytes free)} of where mail is kept and unpacked, or will be."""
     found = {}
     for what, paths in PLACES.items():
         place = next(path for path in paths if pathlib.Path(path).is_dir())
-        found[what] = [place, shutil.disk_usage(place).free]
+        found[what] = (place, shutil.disk_usage(place).free)
     return found
 
 
-def certificate(module, path, key, hostname):
+def certificate(module: AnsibleModule, path: str | None, key: str | None, hostname: str) -> Certificate:
     """Let OpenSSL load the pair as Postfix would, and look at what its clients would."""
-    found = {"unreadable": {}, "mismatch": "", "expired": "", "other_name": False}
+    found = Certificate(unreadable={}, mismatch="", expired="", other_name=False)
     for each in filter(None, (path, key)):
         try:
             pathlib.Path(each).read_bytes()
         except OSError as error:
-            found["unreadable"][each] = error.strerror
+            found["unreadable"][each] = error.strerror or str(error)
     if found["unreadable"] or not (path and key):
         return found
     try:
         # A password callback keeps OpenSSL from asking on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key, password=lambda: b"")
     except (ssl.SSLError, OSError) as error:
-        return found | {"mismatch": str(error)}
+        found["mismatch"] = str(error)
+        return found
     # The ssl module reads no dates. Where there is no openssl yet, gateway-certificate looks before anything is switched.
     if not module.get_bin_path("openssl"):
         return found
@@ -229,7 +240,7 @@ def certificate(module, path, key, hostname):
     return found
 
 
-def ca_file(path):
+def ca_file(path: str) -> str:
     """Return why certificate authorities cannot be read from a file, '' where they can."""
     try:
         ssl.create_default_context(cafile=path)
@@ -240,17 +251,19 @@ def ca_file(path):
     return ""
 
 
-def nameserver(address):
+def nameserver(address: str) -> dict[str, str]:
+    """Ask a resolver for the root of the DNS."""
     try:
         return {"rcode": _dns.refusal(address)}
     except _dns.Unanswered as error:
         return {"unanswered": str(error)}
 
 
-def server(given, hostname, authorities):
+def server(given: dict[str, t.Any], hostname: str, authorities: str | None) -> dict[str, t.Any]:
+    """Describe a server as RETURN has it. given: an element of the option servers; authorities: a file of certificates."""
     host, port = given["host"], given["port"]
     unresolved, unreachable, addresses = _host.reach(host, port)
-    found = {"unresolved": unresolved, "unreachable": unreachable, "own": any(map(_host.is_own, addresses))}
+    found: dict[str, t.Any] = {"unresolved": unresolved, "unreachable": unreachable, "own": any(map(_host.is_own, addresses))}
     if found["unresolved"] or found["unreachable"] or found["own"] or not given["converse"]:
         return found
     try:
@@ -258,25 +271,30 @@ def server(given, hostname, authorities):
     except _smtp.SmtpError as error:
         return found | {"silent": str(error)}
     if result["verdict"] != "accepted":
-        return found | {"refusal": result["reply"]["lines"]}
+        return found | {"refusal": lines(result)}
     found["extensions"] = result["extensions"]
     if given["level"] in ("encrypt", "verify", "secure"):
         found["tls"] = tls_problem(host, port, given["certificate_names"], hostname, authorities)
     return found
 
 
-def tls_problem(host, port, certificate_names, hostname, authorities):
+def lines(result: _smtp.Record) -> list[str]:
+    """Return the lines of the last reply."""
+    return result["reply"]["lines"] if result["reply"] else []
+
+
+def tls_problem(host: str, port: int, certificate_names: list[str], hostname: str, authorities: str | None) -> str:
     """Return why a server cannot be spoken to over TLS, with a certificate for one of some names if there are any, '' if it can."""
-    verified = {"validate_certs": bool(certificate_names), "certificate_names": certificate_names, "ca_path": authorities}
+    verified: dict[str, t.Any] = {"validate_certs": bool(certificate_names), "certificate_names": certificate_names, "ca_path": authorities}
     try:
         result = _smtp.converse(host=host, port=port, helo=hostname, tls="require", stop_after="helo", timeout=TIMEOUT, **verified)
     except _smtp.SmtpError as error:
         # Without the advice, which is that of a module's options.
         return re.sub(r"[.] [A-Z].*", "", str(error))
-    return f"{host} refuses STARTTLS ({' '.join(result['reply']['lines'])})" if result["refused_at"] == "starttls" else ""
+    return f"{host} refuses STARTTLS ({' '.join(lines(result))})" if result["refused_at"] == "starttls" else ""
 
 
-def marked(path):
+def marked(path: str) -> bool:
     """Return whether a file has our header line among its first ones."""
     try:
         with open(path, "rb") as stream:
@@ -285,7 +303,7 @@ def marked(path):
         return False
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "ports": {"type": "list", "elements": "int", "default": []},

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be asked of a host, and what follows from the answers: every mistake, warning and way out.
+"""What is to be asked of a host, and what follows from the answers: every mistake and every warning.
 
 Private to antispam.gateway; used on the controller. Pure: observed is what the
 module survey has returned.

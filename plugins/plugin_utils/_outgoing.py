@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way out of a site: who may send what, how it travels, and what it is signed with.
+"""Outbound mail of a site: who may send what, how it travels, and what it is signed with.
 
 Private to antispam.gateway; used on the controller. Like _site.py it touches no host, and `problems` holds one sentence for each mistake.
 """

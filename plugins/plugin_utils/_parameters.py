@@ -113,7 +113,7 @@ def _perl(value: Any) -> str:
 
 
 def amavis(parameters_: dict[str, Any], where: str) -> dict[str, str]:
-    """Return {variable with its sigil: Perl expression}: text is a scalar, a list an array, a dictionary a hash (perldata(1))."""
+    """Return {variable with its $ or @: Perl expression}: text is a scalar, a list an array, a dictionary a hash (perldata(1))."""
     result = {}
     for name, value in parameters_.items():
         _check_name(name, where, _PERL_NAME)

@@ -463,7 +463,7 @@ def test_a_reload_of_postfix_under_a_stream_of_mail_refuses_loses_and_doubles_no
 
 
 @pytest.mark.holds("S6")
-def test_a_new_signature_is_taken_up_and_refuses_loses_and_doubles_nothing(gateway, outside, began):
+def test_a_new_signature_is_loaded_and_refuses_loses_and_doubles_nothing(gateway, outside, began):
     """From the test network's web server by freshclam to clamd."""
     published, word = "/srv/www/clamav/antispam-test.ndb", f"pattern-{uuid.uuid4()}"
     before = outside.check_output(f"cat {published}") + "\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way out: what destinations ask of TLS holds, and what a next hop refuses after our 250 is bounced."""
+"""Outbound mail: what destinations ask of TLS holds, and what a next hop refuses after our 250 is bounced."""
 
 import pytest
 from _faults import stopped

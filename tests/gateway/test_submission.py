@@ -98,7 +98,7 @@ def test_a_password_is_never_asked_for_in_clear_text():
 
 
 @pytest.mark.holds("S9")
-def test_there_is_no_login_at_the_front_door():
+def test_there_is_no_login_on_port_25():
     assert not [line for line in STRANGER.converse(tls="require", stop_after="helo").extensions if line.startswith("AUTH")]
 
 

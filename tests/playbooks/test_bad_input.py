@@ -305,7 +305,7 @@ def test_a_parameter_that_clamd_does_not_know_is_refused_and_the_old_configurati
     assert "MaxTypo" in said
 
 
-# --- Found only when the service takes it up --------------------------------------------------------------------------
+# --- Found only when the service loads it ----------------------------------------------------------------------------
 
 
 def settings():

@@ -250,7 +250,7 @@ class TestEditByHand:
 
 
 @pytest.mark.parametrize("rest", ["marker gone", "marker of the old files"])
-def test_files_that_were_switched_but_never_taken_up_are_taken_up_by_the_next_run(gateway, repair, rest):
+def test_files_that_were_switched_but_never_loaded_are_loaded_by_the_next_run(gateway, repair, rest):
     """As a run leaves the gateway that is killed just then: the right files, and a Postfix that has not read them."""
     gateway.check_output("cp -p /etc/postfix/main.cf /run/main.cf && echo 'smtpd_banner = old' >>/etc/postfix/main.cf && postfix reload")
     wait_until(lambda: banner() == "old", "the old configuration to be in use")

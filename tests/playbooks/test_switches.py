@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The parts of the front door, each switched off or on by its variable, under a gateway that goes on running."""
+"""The parts of connection filtering, each switched off or on by its variable, under a gateway that goes on running."""
 
 import pytest
 from _faults import stopped

@@ -111,6 +111,20 @@ def test_the_words_are_those_of_the_field(path: Path) -> None:
     assert not {idiom: instead for idiom, instead in IDIOMS.items() if re.search(idiom, text, re.IGNORECASE)}
 
 
+# Of these, what has no other meaning in code.
+IN_CODE = [r"front door", r"another time", r"sigil", r"zombie", r"tak(?:es?|en) up", r"in good order", r"keep (?:them )?company"]
+CODE = [path for name in ("plugins", "roles", "playbooks", "tests", "tools", "molecule") for path in sorted((ROOT / name).rglob("*")) if path.is_file()]
+
+
+def test_names_and_comments_use_the_same_words() -> None:
+    assert len(CODE) > 200
+    for path in CODE:
+        if path == Path(__file__).resolve() or path.suffix in (".pem", ".pyc"):
+            continue
+        text = " ".join(path.read_text(encoding="utf-8", errors="replace").replace("_", " ").split())
+        assert not [idiom for idiom in IN_CODE if re.search(idiom, text, re.IGNORECASE)], path
+
+
 def test_the_page_about_operation_has_the_search_that_the_tests_of_the_journal_use() -> None:
     assert re.search(r"^(journalctl .*--grep) '", (DOCS / "operation.md").read_text(), re.MULTILINE)
 

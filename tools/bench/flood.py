@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Floods the gateway of "make demo" with zombies, and beside it the recipe as published, and measures what clean mail gets through.
+"""Floods the gateway of "make demo" with bots, and beside it the recipe as published, and measures what clean mail gets through.
 
-Ten senders in good order send one message after the other, first alone and then while zombies hold as many connections as
+Ten well-behaved senders send one message after the other, first alone and then while bots hold as many connections as
 they get, each from an address of its own: they talk early or stand in a DNS list, half of each, or they are polite and say
 nothing after EHLO. Who is thrown out comes back a second later. Both hosts are asked in turns on one machine, so only the
 columns of one run may be compared. Nothing leaves the test network.
@@ -78,7 +78,7 @@ def wait_until_it_answers(address):
     """Clean mail is accepted, by every sender once, so that each is known."""
     deadline = time.monotonic() + 120
     while True:
-        found = json.loads(run(OUTSIDE, "python3 /root/flood_clients.py", json.dumps({"gateway": address, "seconds": 0, "zombies": []})))
+        found = json.loads(run(OUTSIDE, "python3 /root/flood_clients.py", json.dumps({"gateway": address, "seconds": 0, "bots": []})))
         if found["accepted"] == 10:
             return
         if time.monotonic() > deadline:
@@ -86,7 +86,7 @@ def wait_until_it_answers(address):
         time.sleep(2)
 
 
-def zombies(kind, count):
+def bots(kind, count):
     if kind == "polite":
         return [[f"198.18.40.{number}", "polite"] for number in range(1, count + 1)]
     half = count // 2
@@ -107,7 +107,7 @@ def measure(name, crowd, seconds):
     time.sleep(1)
     since = int(run(host, "date +%s"))
     # The crowd is there before the measurement begins.
-    job = {"gateway": address, "seconds": seconds, "before": 10 if crowd else 0, "zombies": crowd}
+    job = {"gateway": address, "seconds": seconds, "before": 10 if crowd else 0, "bots": crowd}
     clients = on(OUTSIDE, "python3 /root/flood_clients.py")
     clients.stdin.write(json.dumps(job))
     clients.stdin.close()
@@ -138,9 +138,9 @@ def main():
     if "recipe" in names:
         set_up_recipe()
     run(OUTSIDE, "cat >/root/flood_clients.py", CLIENTS.read_text(encoding="utf-8"))
-    crowds = [(f"{count} early or listed", zombies("bad", count)) for count in (60, 200, 500)]
-    crowds += [("100 polite", zombies("polite", 100))]
-    columns = ["", "zombies", "alone/s", "clean/s", "share", "alone p50", "p50 s", "alone p95", "p95 s", "times", "held", "refused", "smtpd", "scans", "CPUs"]
+    crowds = [(f"{count} early or listed", bots("bad", count)) for count in (60, 200, 500)]
+    crowds += [("100 polite", bots("polite", 100))]
+    columns = ["", "bots", "alone/s", "clean/s", "share", "alone p50", "p50 s", "alone p95", "p95 s", "times", "held", "refused", "smtpd", "scans", "CPUs"]
     print("\n" + LINE.format(*columns))
     missed = []
     for name in names:
@@ -155,7 +155,7 @@ def main():
             figures = [alone["rate"], row["rate"], share, alone["p50"], row["p50"], alone["p95"], row["p95"], slower]
             counts = [row[figure] for figure in ("held", "refused", "smtpd", "scans")]
             line = LINE.format(name, title, *(f"{figure:.2f}" for figure in figures), *counts, f"{row['cpu']:.2f}")
-            print(line + (f"  {row['failed']} clean messages put off or given up" if row["failed"] else ""), flush=True)
+            print(line + (f"  {row['failed']} clean messages delayed or given up" if row["failed"] else ""), flush=True)
             if name == "gateway" and row["foreign"] > 0:
                 missed.append(f"{title}: {row['foreign']} scans were not of clean mail")
             if name == "gateway" and title in ("500 early or listed", "100 polite") and not (share >= 0.8 and slower <= 2):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ten clean senders and any number of zombies. Runs on the outside host of the test network; the job comes as JSON.
+"""Ten clean senders and any number of bots. Runs on the outside host of the test network; the job comes as JSON.
 
 The answer: times (seconds from connect to 250 of each clean message), accepted, begun, failed, the last answers;
-connections that zombies held at the end, and how many were refused or thrown out.
+connections that bots held at the end, and how many were refused or thrown out.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ async def sender(job, address, name, ends, found):
             return
 
 
-async def zombie(job, address, kind, found):
+async def bot(job, address, kind, found):
     while True:
         try:
             reader, writer = await connect(job, address)
@@ -82,7 +82,7 @@ async def zombie(job, address, kind, found):
         found["held"] += 1
         try:
             if kind == "early":
-                writer.write(b"EHLO zombie.example.net\r\nMAIL FROM:<zombie@example.net>\r\nRCPT TO:<alice@example.com>\r\n")
+                writer.write(b"EHLO bot.example.net\r\nMAIL FROM:<bot@example.net>\r\nRCPT TO:<alice@example.com>\r\n")
             else:
                 await answer(reader, b"2")
                 writer.write(b"EHLO client.example.org\r\n")
@@ -102,7 +102,7 @@ async def zombie(job, address, kind, found):
 async def main():
     job = json.load(sys.stdin)
     found = {"times": [], "accepted": 0, "begun": 0, "failed": 0, "answers": [], "held": 0, "refused": 0}
-    crowd = [asyncio.create_task(zombie(job, address, kind, found)) for address, kind in job["zombies"]]
+    crowd = [asyncio.create_task(bot(job, address, kind, found)) for address, kind in job["bots"]]
     await asyncio.sleep(job.get("before", 0))
     ends = time.monotonic() + job["seconds"]
     await asyncio.gather(*(sender(job, address, name, ends, found) for address, name in SENDERS))

@@ -303,7 +303,7 @@ def test_what_an_interrupted_run_left_is_cleaned_up(path):
     other = path.parent / ".main.cf.bak"
     other.write_text("an administrator's own")
     (path.parent / ".main.cf.antispam-tree").mkdir()
-    (path.parent / ".main.cf.antispam-tree" / "main.cf").write_text("of another time")
+    (path.parent / ".main.cf.antispam-tree" / "main.cf").write_text("obsolete")
     (path.parent / ".other.cf.antispam-x").write_text("beside another file, of a table")
     files = [file(path, "after\n", mode="0640")]
     _leftovers.remove(path.parent)

@@ -305,7 +305,7 @@ def test_a_table_that_is_cut_is_noticed_and_repaired(table, run):
     assert table.stored() == dictionary(MANY)
 
 
-def test_a_text_file_from_another_time_is_put_away(table, run):
+def test_a_text_file_that_is_obsolete_is_put_away(table, run):
     """postmap would make a table of it."""
     table.path.write_text("old@example.com OK\n")
     assert run(MANY, check_mode=True)["changed"]

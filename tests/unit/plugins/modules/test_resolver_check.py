@@ -116,7 +116,7 @@ def test_the_resolvers_of_the_host_need_not_know_the_root(run, dns):
 
 @pytest.mark.parametrize("answer", [NOTHING, NXDOMAIN])
 def test_a_resolver_may_say_that_the_root_has_nothing(run, dns, answer):
-    """So it does in a network that has no way out."""
+    """So it does in a network that is cut off."""
     dns.roots["192.0.2.53"] = answer
     assert "failed" not in run()
 

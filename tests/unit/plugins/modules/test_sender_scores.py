@@ -204,7 +204,7 @@ BAD_RELOADS = {
 
 
 @pytest.mark.parametrize(("script", "words"), BAD_RELOADS.values(), ids=BAD_RELOADS.keys())
-def test_scores_that_amavis_does_not_take_up_go_back(table, run, script, words):
+def test_scores_that_amavis_does_not_load_go_back(table, run, script, words):
     before = table.path.read_bytes()
     (table.unit / "on-reload").write_text(script)
     result = run({**SCORES, "@": 5}, timeout=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module against a systemctl that keeps units in files, takes their configuration up, and can be told to fail."""
+"""The module against a systemctl that keeps units in files, loads their configuration, and can be told to fail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ import types
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.antispam.gateway.plugins.module_utils import _files, _journal, _resolvers, _services
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _journal, _probe, _resolvers, _service, _services, _transaction
 from ansible_collections.antispam.gateway.plugins.modules import service_config
 
 ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -135,7 +135,7 @@ def service(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{host.bin}:{os.environ['PATH']}")
     monkeypatch.setattr(_files, "STATE_DIRECTORY", host.state)
 
-    monkeypatch.setattr(service_config, "STAGE", host.run)
+    monkeypatch.setattr(_transaction, "STAGE", host.run)
     # A fork of all of pytest for each command would take most of the time of these tests.
     popen = subprocess.Popen
 
@@ -554,7 +554,7 @@ def test_a_service_that_refuses_the_old_files_too_is_said(running, run, verb):
     assert result["failed"]
     assert etc(running) == before
     assert "broken for good" in result["msg"]
-    assert "did not take them up either" in result["msg"]
+    assert "did not load them either" in result["msg"]
     # What the service uses now is not known: the next run makes sure, though no file differs.
     for hook in ("reload", verb):
         running.on(hook, "")
@@ -695,7 +695,7 @@ def test_an_interrupted_run_leaves_nothing_behind_the_next_one(running, run):
     assert sorted(running.tree("etc")) == ["etc/main.cf", "etc/new.cf"]
 
 
-def test_a_marker_of_another_time_is_no_marker(running, run):
+def test_a_marker_that_is_obsolete_is_no_marker(running, run):
     for marker in running.state.iterdir():
         if marker.is_file():
             marker.write_text("0" * 64)
@@ -1064,7 +1064,7 @@ def test_nobody_waits_in_check_mode(running, run):
 
 @pytest.mark.parametrize(("address", "parts"), [("127.0.0.1:25", ("127.0.0.1", 25)), ("[::1]:10024", ("::1", 10024)), ("localhost:1", ("localhost", 1))])
 def test_an_address_has_a_host_and_a_port(address, parts):
-    assert service_config.host_and_port(address) == parts
+    assert _probe.host_and_port(address) == parts
 
 
 # ---- workers -----------------------------------------------------------------------------------------------------
@@ -1112,11 +1112,11 @@ def test_workers_are_the_children_of_the_main_process(running):
         sleeper.wait()
 
 
-# ---- files of another time ---------------------------------------------------------------------------------------
+# ---- obsolete files ---------------------------------------------------------------------------------------
 
 
 @check_and_real
-def test_a_file_of_another_time_goes_and_the_service_is_not_told(running, run, check_mode):
+def test_a_file_that_is_obsolete_goes_and_the_service_is_not_told(running, run, check_mode):
     (running.etc / "old.db").write_bytes(b"\0\1")
     result = run(check_mode, absent=[str(running.etc / "old.db")])
     assert result["changed"]
@@ -1126,7 +1126,7 @@ def test_a_file_of_another_time_goes_and_the_service_is_not_told(running, run, c
     assert running.told == []
 
 
-def test_a_file_of_another_time_makes_no_restart_of_a_reload(running, run):
+def test_a_file_that_is_obsolete_makes_no_restart_of_a_reload(running, run):
     (running.etc / "old.db").write_bytes(b"inet_interfaces = all\n")
     run(files=[entry(running, "one\nthree\n")], absent=[str(running.etc / "old.db")], restart_on=["^inet_interfaces"])
     assert running.told == RELOAD
@@ -1135,7 +1135,7 @@ def test_a_file_of_another_time_makes_no_restart_of_a_reload(running, run):
     assert running.told == RELOAD
 
 
-def test_a_file_of_another_time_comes_back_with_the_old_files(running, run):
+def test_a_file_that_is_obsolete_comes_back_with_the_old_files(running, run):
     (running.etc / "old.db").write_bytes(b"\0\1")
     running.on("reload", "exit 1")
     before = etc(running)
@@ -1170,7 +1170,7 @@ class Pair:
         return {name: (0o600 if name == "b.cf" else 0o644, text) for name in ("a.cf", "b.cf", "c.cf", "d.cf")}
 
     def in_use(self):
-        """What each service has taken up."""
+        """What each service has loaded."""
         return tuple(tuple(unit.in_use(name) for name in names) for unit, names in ((self.host, ("a.cf", "b.cf")), (self.second, ("c.cf", "d.cf"))))
 
     def verbs(self):
@@ -1279,7 +1279,7 @@ def test_the_first_that_does_not_take_its_old_files_is_named(pair, run):
     pair.second.on("reload", TYPO)
     pair.host.on("reload-or-restart", "echo 'not those either' >&2; exit 1\n")
     message = run(services=pair.services("typo\n"))["msg"]
-    assert f"the old files are back, but {FIRST} did not take them up either (systemctl reload-or-restart {FIRST} failed: not those either)" in message
+    assert f"the old files are back, but {FIRST} did not load them either (systemctl reload-or-restart {FIRST} failed: not those either)" in message
     assert pair.in_use()[1] == ("old\n",) * 2
 
 
@@ -1476,7 +1476,7 @@ def test_a_command_that_takes_the_old_files_no_more_is_said(pair, run):
     run(services=[command(pair.host)])
     fails = command(pair.host, "new\n", run=["sh", "-c", "echo broken >&2; exit 1"])
     message = run(services=[fails])["msg"]
-    assert "the old files are back, but rules did not take them up either" in message
+    assert "the old files are back, but rules did not load them either" in message
 
 
 @pytest.mark.parametrize("what", ["command", "systemctl"])
@@ -1495,7 +1495,7 @@ def test_a_command_that_is_not_there_gives_all_files_back(pair, run, what):
 
 def test_a_command_that_is_interrupted_gives_all_files_back(pair, run, monkeypatch):
     """Whatever ends the module: the journal may not outlive the names that it holds."""
-    monkeypatch.setattr(service_config.Service, "activate", lambda service: sys.exit(1))
+    monkeypatch.setattr(_service.Service, "activate", lambda service: sys.exit(1))
     with contextlib.suppress(BaseException):
         run(services=pair.services("new\n"))
     monkeypatch.undo()
@@ -1773,7 +1773,7 @@ def _killed():
         "between two files of the first": lambda: dying_between_files(1),
         "between files and reload": lambda: dying_between_files(2),
         "while the first reloads": lambda: setattr(_services.Unit, "apply", die),
-        "between two services": lambda: setattr(service_config.Service, "activate", die_after(service_config.Service.activate)),
+        "between two services": lambda: setattr(_service.Service, "activate", die_after(_service.Service.activate)),
         "between two files of the second": lambda: dying_between_files(3),
         "after the last file": lambda: dying_between_files(4),
         "before the journal ends": lambda: setattr(_journal, "end", die_at_end),
@@ -1785,7 +1785,7 @@ KILLED = _killed()
 
 def _completed():
     return {
-        "after the journal": lambda: setattr(service_config, "remember", die),
+        "after the journal": lambda: setattr(_transaction, "remember", die),
         "while it is noted": lambda: setattr(_files, "replace", die),
         "between two notes": lambda: setattr(_files, "replace", die_after(_files.replace)),
     }
@@ -1800,8 +1800,8 @@ def _undoing():
         "before the old files": lambda: setattr(_files, "restore", die),
         "between two old files": lambda: setattr(_files, "restore", lambda files: (RESTORE(files[:1]), os._exit(42))),
         "before the journal ends": lambda: setattr(_files, "restore", die_after(_files.restore)),
-        "before the first is told": lambda: setattr(service_config.Service, "roll_back", die),
-        "before the second is told": lambda: setattr(service_config.Service, "roll_back", die_after(service_config.Service.roll_back)),
+        "before the first is told": lambda: setattr(_service.Service, "roll_back", die),
+        "before the second is told": lambda: setattr(_service.Service, "roll_back", die_after(_service.Service.roll_back)),
     }
 
 
@@ -1982,7 +1982,7 @@ def test_a_first_service_that_prints_its_secret_when_it_goes_back_does_not_tell_
     services[0]["files"].append(secret(pair.host))
     pair.host.on("reload-or-restart", f"echo {shlex.quote(SECRET_LINE)} >&2; exit 1")
     pair.second.on("reload", TYPO)
-    assert "did not take them up either" in run(services=services)["msg"]
+    assert "did not load them either" in run(services=services)["msg"]
     assert SECRET not in run.printed
 
 

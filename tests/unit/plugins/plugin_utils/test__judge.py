@@ -147,7 +147,7 @@ def test_every_setting_is_derived_from_the_one_description(run, check_mode):
     assert derived["listed_domains"] == ["example.com"]
 
 
-def test_the_way_out_is_derived_as_well(run):
+def test_outbound_mail_is_derived_as_well(run):
     result = run(
         accounts=[{"name": "bob@example.net", "password": HASH}, {"name": "Alice@example.com ", "password": HASH, "senders": ["@example.net"]}],
         smarthost="[SMTP.example.org]:587",
@@ -171,7 +171,7 @@ def test_the_way_out_is_derived_as_well(run):
     assert derived["limits"]["submission_processes"] == derived["limits"]["workers"]
 
 
-def test_a_site_without_a_way_out_of_its_own_has_empty_settings(run):
+def test_a_site_without_outbound_settings_has_empty_ones(run):
     derived = run()["site"]
     assert (derived["tables"]["sender_logins"], derived["tables"]["tls_policy"], derived["logins"], derived["relayhost"]) == ({}, {}, [], "")
     assert (derived["dkim_domains"], derived["forwarders"]) == ([], [])
@@ -275,7 +275,7 @@ def test_all_mistakes_are_reported_at_once(run, host):
         ({"domains": [{**SITE["domains"][1], "next_hop_tls": "secure"}, SITE["domains"][0]]}, "gateway_domains[0].next_hop_tls: [2001:db8::25]:26 is an"),
     ],
 )
-def test_a_mistake_on_the_way_out_is_one_of_the_site(only_problem, arguments, words):
+def test_a_mistake_about_outbound_mail_is_one_of_the_site(only_problem, arguments, words):
     assert only_problem(**arguments).startswith(words)
 
 
@@ -487,7 +487,7 @@ def test_nobody_is_asked_where_the_site_has_no_resolvers(run, dns):
 
 
 def test_a_resolver_that_does_not_know_the_root_is_one_all_the_same(run, dns):
-    """So it is in a network that has no way out."""
+    """So it is in a network that is cut off."""
     dns["192.0.2.53"] = "NXDOMAIN"
     assert "failed" not in run(nameservers=["192.0.2.53"])
 

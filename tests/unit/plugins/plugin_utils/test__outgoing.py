@@ -48,7 +48,7 @@ def domain(next_hop, level=None, name="example.com"):
     return {"name": name, "next_hop": next_hop, **({"next_hop_tls": level} if level else {})}
 
 
-def test_a_site_that_names_no_way_out_has_none():
+def test_a_site_without_outbound_settings_has_none():
     plain = outgoing()
     assert plain.problems == []
     assert (plain.accounts, plain.sender_logins(), plain.policies, plain.relayhost()) == ({}, {}, {}, "")

@@ -85,7 +85,7 @@ def shown(chain):
 
 
 @pytest.mark.parametrize("kind, key", [("rsa", "rsa key"), ("elliptic", "elliptic key"), ("elliptic", "elliptic key with parameters")])
-def test_a_good_pair_is_taken_up_once(host, made, kind, key):
+def test_a_good_pair_is_put_in_use_once(host, made, kind, key):
     done = host.run(made[kind] + made["authority"], made[key])
     assert done.returncode == 0, done.stderr
     assert shown(host.chain) == 2
@@ -128,7 +128,7 @@ def test_a_certificate_of_tomorrow_waits(host, made):
     assert not host.chain.exists()
 
 
-def test_check_changes_nothing_and_says_what_would_be_taken_up(host, made):
+def test_check_changes_nothing_and_says_what_would_be_put_in_use(host, made):
     done = host.run(made["rsa"], made["rsa key"], "--check")
     assert (done.returncode, bool(done.stdout)) == (0, True)
     assert not host.chain.exists()
@@ -177,7 +177,7 @@ def _plain(tmp_path):
     return host
 
 
-def test_a_certificate_is_made_once_and_taken_up(plain):
+def test_a_certificate_is_made_once_and_put_in_use(plain):
     assert plain.call("--check").stdout == f"{plain.certificate}, self-signed\n"
     assert not plain.certificate.exists()
     done = plain.call()

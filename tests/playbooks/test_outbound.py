@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way out, switched on and off under a gateway that goes on running: signing, records, a smarthost, certificates that are renewed."""
+"""Outbound mail, switched on and off under a gateway that goes on running: signing, records, a smarthost, certificates that are renewed."""
 
 import contextlib
 import re
@@ -367,7 +367,7 @@ class TestSmarthost:
 
 # --- Bad input --------------------------------------------------------------------------------------------------------
 
-WAY_OUT_MISTAKES = {
+OUTBOUND_MISTAKES = {
     "a smarthost that refuses the login": ({"gateway_smarthost": {**SMARTHOST, "password": "other-secret"}}, "refuses the login of relay", "other-secret"),
     "a password where a hash belongs": (
         {"gateway_accounts": [{"name": ALICE, "password": "correct horse battery staple"}]},
@@ -393,9 +393,9 @@ WAY_OUT_MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("mistake", WAY_OUT_MISTAKES)
+@pytest.mark.parametrize("mistake", OUTBOUND_MISTAKES)
 def test_a_mistake_is_named_before_anything_is_switched(mistake):
-    variables, words, secret = WAY_OUT_MISTAKES[mistake]
+    variables, words, secret = OUTBOUND_MISTAKES[mistake]
     said = refused(variables)
     assert words in said
     assert not secret or secret not in said

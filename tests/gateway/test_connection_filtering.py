@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The front door: who is no mail server, or stands in a list, is refused before an smtpd or a scanner is busy with it."""
+"""Connection filtering: who is no mail server, or stands in a list, is refused before an smtpd or a scanner is busy with it."""
 
 import json
 import time
