@@ -52,9 +52,28 @@ class ActionModule(ActionBase):
             services = [service | {"validate": []} for service in services]
         sent = {"services": [{name: value for name, value in service.items() if name not in OF_A_SERVICE[:2]} for service in services]}
         secrets = [secret for role in roles for secret in self._declared(role, "secrets", variables) or []]
+        queued = step == "services" and "postfix" in roles and (preflight["former"] or preflight["queued_mail"])
+        if queued and preflight["former"]:
+            self._queued_mail("held", preflight, given)
         done: dict[str, t.Any] = self._execute_module("antispam.gateway.service_config", sent | {"secrets": secrets}, task_vars=given)
         done["summary"] = [f"{name}: {action}" for name, action in done.get("actions", {}).items()]
-        return done | {"warnings": result.get("warnings", []) + done.get("warnings", [])}
+        if done.get("backup"):
+            done["summary"].append(f"copies of the files that somebody else wrote: {done['backup']}")
+        done["warnings"] = result.get("warnings", []) + done.get("warnings", [])
+        if queued:
+            mail = self._queued_mail("released" if done.get("failed") else "scanned", preflight, given)
+            done["warnings"] += mail.get("warnings", [])
+            done["summary"] += [f"queued mail, scanned and on its way: {message}" for message in mail.get("sent", [])]
+        return done
+
+    def _queued_mail(self, state: str, preflight: dict[str, t.Any], given: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Have the host deal with mail that a former set-up has queued."""
+        site = preflight["site"]
+        arguments = {"state": state, "host": site["loopback"], "port": site["ports"]["amavis"]}
+        done: dict[str, t.Any] = self._execute_module("antispam.gateway.queued_mail", arguments, task_vars=given)
+        if done.get("failed"):
+            raise AnsibleActionFail(str(done["msg"]))
+        return done
 
     def _declared(self, role: str, what: str, variables: dict[str, t.Any]) -> t.Any:
         """Return what a role says in __ROLE_WHAT, None where it says nothing."""

@@ -21,25 +21,37 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         given = task_vars or {}
         result = super().run(tmp, given)
-        validated = ArgumentSpecValidator({"survey": {"type": "bool", "default": True}}).validate(self._task.args)
+        switches = {"survey": {"type": "bool", "default": True}, "only_ownership": {"type": "bool", "default": False}}
+        validated = ArgumentSpecValidator(switches).validate(self._task.args)
         if validated.error_messages:
             raise AnsibleActionFail("; ".join(validated.error_messages))
         model = _model.derive(given, self._templar.template)
         observed: dict[str, t.Any] | None = None
         problems = []
+        whose: list[str] = []
+        only_ownership = validated.validated_parameters["only_ownership"]
         if validated.validated_parameters["survey"]:
-            observed = self._execute_module("antispam.gateway.survey", _judge.questions(model), task_vars=given)
+            questions = _judge.ownership_questions(model) if only_ownership else _judge.questions(model)
+            observed = self._execute_module("antispam.gateway.survey", questions, task_vars=given)
             if observed.get("failed") or observed.get("unreachable"):
                 return observed
-            problems = self._login(model, given)
-        findings = _judge.judge(model, observed)
+            whose = _judge.ownership(model, observed)
+            problems = [] if only_ownership else self._login(model, given)
+        findings = _judge.judge(model, None if only_ownership else observed)
         problems = findings.problems + self._sources(model) + problems
         result["warnings"] = findings.warnings
+        if self._task.check_mode:
+            # Nothing is taken over, so the rest can be shown as well.
+            result["warnings"] = result["warnings"] + whose
+        else:
+            problems += whose
         if problems:
             count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
             msg = f"Nothing was changed: the site has {count}.\n" + "\n".join(f"- {problem}" for problem in problems)
             return result | {"failed": True, "msg": msg, "problems": problems}
         if observed is not None:
+            result |= {"former": bool(observed["foreign"]["postfix"]), "queued_mail": observed["queued_mail"]}
+        if observed is not None and not only_ownership:
             result |= {
                 "debian": observed["system"][1],
                 "packages": observed["packages"],

@@ -148,6 +148,11 @@ class Table:
         with self._config() as config:
             return self._dump(config, self.path)
 
+    def files(self) -> list[pathlib.Path]:
+        """Return the files of the table that are there: its text, and what any type has made of it."""
+        paths = [self.path, *(pathlib.Path(f"{self.path}{suffix}") for suffix in SUFFIX.values())]
+        return [path for path in dict.fromkeys(paths) if path.is_file()]
+
     def read_any(self) -> Entries | None:
         """Return the entries of this type's table, or else of another type's that lies there."""
         kinds = [self.kind, *(kind for kind in SUFFIX if kind != self.kind)]

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.antispam.gateway.plugins.module_utils import _files, _journal, _leftovers, _services
+from ansible_collections.antispam.gateway.plugins.module_utils import _backup, _files, _foreign, _journal, _leftovers, _services
 from ansible_collections.antispam.gateway.plugins.module_utils._service import Died, Read, Service
 
 STAGE = pathlib.Path("/run")
@@ -121,6 +121,12 @@ def roll_back(services: list[Service], switched: list[_files.File], died: bool) 
     return "the old files are back and in use"
 
 
+def replaced(services: Iterable[Service]) -> list[pathlib.Path]:
+    """Return the files that somebody else may have written and that are about to change. An obsolete file is ours, unless Postfix is not."""
+    former = _foreign.is_somebodys("/etc/postfix/main.cf", {})
+    return [file.path for service in services for file in service.changed_files if file.before is not None and (former or file in service.configuration)]
+
+
 def remember(services: Iterable[Service], read: Read) -> None:
     """Note what each service was given."""
     for service in services:
@@ -166,6 +172,7 @@ def converge(module: AnsibleModule, options: dict[str, Any], undone: list[str]) 
         with staged(services) as stage:
             for service in validated:
                 service.validate(stage)
+    result["backup"] = _backup.keep(replaced(waiting), module.check_mode)
     if waiting and not module.check_mode:
         switch([*waiting, *(service for service in services if service.options["follows"])], read)
         remember(waiting, read)

@@ -68,6 +68,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+backup:
+  description: The folder where the files of a table are kept that somebody else made, empty where there were none.
+  returned: success
+  type: str
 before:
   description: Number of entries that were in the compiled table.
   returned: success
@@ -95,7 +99,7 @@ import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.antispam.gateway.plugins.module_utils import _files, _leftovers, _tables
+from ansible_collections.antispam.gateway.plugins.module_utils import _backup, _files, _leftovers, _tables
 
 
 def text(entries: bytes | None) -> str:
@@ -157,12 +161,16 @@ def run(module: AnsibleModule, given: dict[str, t.Any], secret: bool) -> dict[st
         "removed": len(removed),
         "changed_values": len(changed),
         "after": len(entries),
+        "backup": "",
         "diff": {},
     }
     if result["changed"]:
         shown = None if before is None else _tables.render(before, table.aliases)
         texts = ["(the entries are secret)\n"] * 2 if secret else [text(shown), text(source.after)]
         result["diff"] = {"before_header": path, "after_header": path, "before": texts[0], "after": texts[1]}
+        # Ours has its text beside it, with our header.
+        if source.before is None or _files.HEADER not in source.before:
+            result["backup"] = _backup.keep(table.files(), module.check_mode)
         if not module.check_mode:
             try:
                 if table.missing():

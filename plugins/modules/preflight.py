@@ -20,6 +20,10 @@ options:
     description: Whether to look at the host and to ask its neighbours. Without it no connection is made, and there are no limits.
     type: bool
     default: true
+  only_ownership:
+    description: Whether to look at nothing but whose the configuration of the host is. Nobody else is asked, and there are no limits.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - antispam.gateway.attributes
 attributes:
@@ -56,6 +60,14 @@ debian:
   description: The major version of Debian on the host.
   returned: success, with O(survey)
   type: str
+former:
+  description: Whether the host has a Postfix that somebody else has set up.
+  returned: success, with O(survey)
+  type: bool
+queued_mail:
+  description: Whether messages are on hold on account of M(antispam.gateway.queued_mail).
+  returned: success, with O(survey)
+  type: bool
 packages:
   description: Names of the packages that are installed.
   returned: success, with O(survey)

@@ -106,6 +106,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+backup:
+  description: The folder where the files of a table are kept that somebody else made, empty where there were none.
+  returned: success
+  type: str
 before:
   description: Number of addresses that were in the table.
   returned: success
@@ -155,7 +159,7 @@ import typing as t
 from collections.abc import Collection
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset, _files, _leftovers, _lmdb, _source_options, _tables
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _backup, _changeset, _files, _leftovers, _lmdb, _source_options, _tables
 
 
 class Recipients:
@@ -314,6 +318,9 @@ def run(module: AnsibleModule, recipients: Recipients) -> dict[str, t.Any] | Non
             )
     stale = recipients.text_beside()
     differs = bool(change) or recipients.table.facts() is None or recipients.table.access_differs() or stale
+    # Of what is ours there is a record, or it was made by a part.
+    somebodys = differs and options["state"] == "exact" and not recipients.record.exists()
+    backup = _backup.keep(recipients.table.files(), module.check_mode) if somebodys else ""
     if not module.check_mode and (differs or recipients.digest != options["prepared"]["wanted"]):
         if recipients.table.missing():
             module.fail_json(msg=f"{options['path']}: nothing was changed: {recipients.table.missing()}")
@@ -329,6 +336,7 @@ def run(module: AnsibleModule, recipients: Recipients) -> dict[str, t.Any] | Non
             recipients.remember(options["prepared"]["wanted"], {name: count for name, count in left.items() if count})
     return {
         "changed": differs,
+        "backup": backup,
         "before": found.total,
         "after": found.total + len(change.added) - len(change.removed),
         "added": len(change.added),

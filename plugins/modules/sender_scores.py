@@ -86,6 +86,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+backup:
+  description: The folder where the file is kept that somebody else wrote, empty where there was none.
+  returned: success
+  type: str
 before:
   description: Number of keys that were in the file.
   returned: success
@@ -133,7 +137,7 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.antispam.gateway.plugins.module_utils import _changeset, _files, _leftovers, _services, _source_options
+from ansible_collections.antispam.gateway.plugins.module_utils import _backup, _changeset, _files, _leftovers, _services, _source_options
 
 HEADER = b"# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 
@@ -223,6 +227,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any] | None:
     file = _files.File(path, there.before if not change and before and (there.before or b"").startswith(HEADER) else render(after))
     pending = given.partition(" ")[2] != held and not amavis.stopped
     changed = file.differs or pending
+    backup = _backup.keep([file.path], module.check_mode) if changed else ""
     if changed and not module.check_mode:
         marker.unlink(missing_ok=True)
         activate(module, amavis, file)
@@ -232,6 +237,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any] | None:
         _files.replace(marker, now.encode("ascii"), (0, 0), 0o600)
     return {
         "changed": changed,
+        "backup": backup,
         "before": len(before),
         "after": len(after),
         "added": len(change.added),

@@ -292,6 +292,10 @@ actions:
   description: A dictionary of service to what it needed (start, stop, reload, restart, run, files or enable), or would need. Others needed nothing.
   returned: success
   type: dict
+backup:
+  description: The folder where copies of the files are kept that somebody else wrote and that were replaced, empty where there were none.
+  returned: success
+  type: str
 undone:
   description: Units whose files were put back first, because a run was killed.
   returned: success

@@ -33,6 +33,11 @@ options:
     type: list
     elements: path
     default: []
+  config_files:
+    description: Paths of configuration files; those that somebody else wrote are returned, see RV(foreign).
+    type: list
+    elements: path
+    default: []
   certificate:
     description: Path of a certificate in PEM format.
     type: path
@@ -141,6 +146,18 @@ marked:
   returned: success
   type: list
   elements: str
+foreign:
+  description:
+    - What somebody else has set up on this host. A file with the header line of this collection is ours, and what a Debian package wrote is nobody's.
+    - C(postfix) is null, or has the C(parameters) of main.cf, the C(services) of master.cf, the C(relay_domains), and the C(recipients), of which there are
+      C(recipients_count). C(amavis) and C(spamassassin) are the lines of their configuration. C(replaced) are those of O(config_files) that somebody
+      wrote, C(in_force) other files that the services go on reading.
+  returned: success
+  type: dict
+queued_mail:
+  description: Whether messages are on hold on account of M(antispam.gateway.queued_mail).
+  returned: success
+  type: bool
 resolvers:
   description: The addresses of /etc/resolv.conf.
   returned: success
@@ -183,7 +200,7 @@ import ssl
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _files, _host, _smtp
+from ansible_collections.antispam.gateway.plugins.module_utils import _dns, _files, _foreign, _host, _queue, _smtp
 
 # Seconds for a question to a server.
 TIMEOUT = 10
@@ -310,6 +327,7 @@ def main() -> None:
             "units": {"type": "list", "elements": "str", "default": []},
             "processes": {"type": "list", "elements": "str", "default": []},
             "marked_files": {"type": "list", "elements": "path", "default": []},
+            "config_files": {"type": "list", "elements": "path", "default": []},
             "certificate": {"type": "path"},
             "key": {"type": "path", "no_log": False},
             "hostname": {"type": "str", "required": True},
@@ -349,6 +367,8 @@ def main() -> None:
             active=active,
             running=_host.running(options["processes"]),
             marked=[path for path in options["marked_files"] if marked(path)],
+            foreign=_foreign.look(module.run_command, options["config_files"]),
+            queued_mail=_queue.Record().pending,
             resolvers=_host.resolv_conf(),
             free=free(),
             certificate=certificate(module, options["certificate"], options["key"], options["hostname"]),

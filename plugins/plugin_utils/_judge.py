@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _host
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _limits, _model, _outgoing
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _limits, _model, _outgoing, _take_over
 
 Observed = dict[str, Any]
 
@@ -92,6 +92,7 @@ def questions(model: _model.Model) -> dict[str, Any]:
         "units": ["unbound.service", *sorted({unit for owner in owners(model).values() for unit in owner.units})],
         "processes": DHCP_CLIENTS,
         "marked_files": list(MARKED_FILES.values()),
+        "config_files": _take_over.files(model),
         "certificate": certificate,
         "key": key,
         "ca_file": given["gateway_tls_ca_file"],
@@ -116,6 +117,19 @@ def _hops(model: _model.Model) -> list[tuple[_addresses.NextHop, str]]:
     if outgoing.smarthost:
         hops.setdefault(outgoing.smarthost, outgoing.policies.get(str(outgoing.smarthost), outgoing.smarthost_tls))
     return list(hops.items())
+
+
+def ownership_questions(model: _model.Model) -> dict[str, Any]:
+    """Return the arguments of the module survey that asks nobody, and looks only at whose this host is."""
+    return {"hostname": model.site.hostname or "localhost", "config_files": _take_over.files(model)}
+
+
+def ownership(model: _model.Model, observed: Observed) -> list[str]:
+    """Return what somebody else's set-up would lose, a sentence each, with one in front; nothing where the host may be taken over."""
+    if model.variables["gateway_take_over"]:
+        return []
+    found = _take_over.findings(model, observed["foreign"])
+    return [_take_over.refusal(found), *found] if found else []
 
 
 def judge(model: _model.Model, observed: Observed | None) -> Findings:

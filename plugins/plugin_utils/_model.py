@@ -83,6 +83,12 @@ class Model:
             "unbound": self.own_resolver,
         }
 
+    @property
+    def refused_sample(self) -> str:
+        """Return the test message that this site refuses: GTUBE has 1000 points, unless it says otherwise; a virus is always refused."""
+        is_spam = self.variables["gateway_spam_kill_level"] < 900 and "GTUBE" not in self.variables["spamassassin_scores"]
+        return "gtube" if is_spam else "eicar"
+
     def facts(self, limits: Mapping[str, Any]) -> dict[str, Any]:
         """Return what tasks and templates read, without any secret: plain lists, dictionaries and text."""
         site, outgoing = self.site, self.outgoing
@@ -100,6 +106,7 @@ class Model:
             "loopback_literal": f"[{self.loopback}]" if ":" in self.loopback else self.loopback,
             "ports": PORTS,
             "probe_domain": PROBE_DOMAIN,
+            "refused_sample": self.refused_sample,
             "optional": self.optional,
             "limits": dict(limits),
         }

@@ -18,6 +18,22 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
+
+@pytest.fixture(autouse=True)
+def debian(tmp_path_factory, monkeypatch):
+    """A Debian without packages, whose root is here and not that of this machine. Yields its path."""
+    from ansible_collections.antispam.gateway.plugins.module_utils import _backup, _debian, _foreign
+
+    root = tmp_path_factory.mktemp("debian")
+    monkeypatch.setattr(_backup, "DIRECTORY", root / "var/backups/antispam-gateway")
+    monkeypatch.setattr(_debian, "DPKG_STATUS", root / "var/lib/dpkg/status")
+    monkeypatch.setattr(_debian, "UCF_HASHES", root / "var/lib/ucf/hashfile")
+    monkeypatch.setattr(_debian, "DEBCONF_ANSWERS", root / "var/cache/debconf/config.dat")
+    monkeypatch.setattr(_debian, "COPIES", {"/etc/postfix/master.cf": root / "usr/share/postfix/master.cf.dist"})
+    monkeypatch.setattr(_foreign, "ROOT", root)
+    return root
+
+
 ANSWERS = {
     "connect": "220 fake.example.net ESMTP",
     "EHLO": "250-fake.example.net greets you\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250 ENHANCEDSTATUSCODES",

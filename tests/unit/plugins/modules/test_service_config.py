@@ -571,6 +571,16 @@ def test_a_stop_that_fails_after_a_start_that_failed_is_said(service, run):
     assert etc(service) == before
 
 
+def test_a_unit_that_went_with_the_new_files_need_not_be_stopped(service, run):
+    service.write("main.cf", CONTENT)
+    before = etc(service)
+    service.on("start", fails_with("no"))
+    service.on("stop", "echo 'Unit not loaded' >&2; exit 5")
+    result = run(files=broken(service))
+    assert "the old files are back and the service is stopped" in result["msg"]
+    assert etc(service) == before
+
+
 def test_the_old_files_come_back_without_a_journal(running, run):
     before = etc(running)
     # Whatever the rest of the path holds, this one cannot be run.
@@ -606,8 +616,9 @@ def test_a_full_disk_changes_nothing(running, run):
 
 
 def test_the_old_files_come_back_on_a_full_disk(running, run):
-    """The old file is larger than the room that is left."""
-    large = running.write("main.cf", "x" * 100_000, mode=0o640)
+    """The old file, which is ours, is larger than the room that is left."""
+    text = f"# {_files.HEADER.decode()}\n" + "x" * 100_000
+    large = running.write("main.cf", text, mode=0o640)
     before = etc(running)
     running.on("reload", fails_with("no"))
     with limited(50_000):
@@ -615,7 +626,7 @@ def test_the_old_files_come_back_on_a_full_disk(running, run):
     assert result["failed"]
     assert "systemctl reload" in result["msg"]
     assert etc(running) == before
-    assert large.stat().st_size == 100_000
+    assert large.read_text() == text
 
 
 def test_a_place_that_takes_no_file_changes_nothing(running, run):

@@ -7,7 +7,7 @@ import types
 
 import pytest
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _changeset
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content, _schema
 from ansible_collections.antispam.gateway.plugins.plugin_utils._site import Site
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Records
 from hypothesis import example, given, settings
@@ -17,16 +17,11 @@ many = settings(max_examples=500)
 few = settings(max_examples=150)
 
 DOMAINS = ["example.com", "example.net", "xn--bcher-kva.example"]
-SITE = {
+SITE = {name: spec.get("default") for name, spec in _schema.specs().items()} | {
     "gateway_hostname": "mx1.example.com",
     "gateway_domains": [{"name": name, "next_hop": "[192.0.2.1]"} for name in DOMAINS],
     "gateway_recipient_sources": [{"path": "users.txt"}],
     "gateway_postmaster": "postmaster@example.org",
-    "gateway_trusted_networks": [],
-    "gateway_aliases": {},
-    "gateway_sender_scores": {},
-    "gateway_client_allowlist": [],
-    "gateway_client_denylist": [],
 }
 
 

@@ -1154,6 +1154,13 @@ def test_computed_defaults_follow_other_variables():
     assert _model.derive(given | {"gateway_dkim_selector": "s1"}, template).outgoing.dkim_selector == "s1"
 
 
+@pytest.mark.parametrize(
+    ("changes", "sample"), [({}, "gtube"), ({"gateway_spam_kill_level": 950}, "eicar"), ({"spamassassin_scores": {"GTUBE": 4.2}}, "eicar")]
+)
+def test_a_run_sends_a_test_message_that_the_site_refuses(changes, sample):
+    assert _model.derive(variables() | changes, template).facts({})["refused_sample"] == sample
+
+
 def test_templates_get_the_same_variables_as_the_model():
     given = variables() | {"postfix_main_cf": {"a": True}, "amavis_parameters": {"b": [1]}}
     model, settings = _model.derive(given, template), _model.settings(given, template)
