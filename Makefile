@@ -68,7 +68,7 @@ test-types: stage ## the types of plugins
 
 .PHONY: test-unit
 test-unit: stage ## unit tests
-	@pytest -q --tb=short tests/unit
+	@pytest -q --tb=short --numprocesses=4 tests/unit
 
 .PHONY: test-playbooks
 test-playbooks: stage venv-ldap ## runs of the playbook against the gateway of "make demo": bad input, interruption, repair
