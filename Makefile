@@ -70,17 +70,29 @@ test-types: stage ## the types of plugins
 test-unit: stage ## unit tests
 	@pytest -q --tb=short --numprocesses=4 tests/unit
 
+.PHONY: gateway
+gateway: stage ## have a gateway stand in the test network; one that stands is used as it is
+	@tools/gateway
+
 .PHONY: test-playbooks
-test-playbooks: stage venv-ldap ## runs of the playbook against the gateway of "make demo": bad input, interruption, repair
+test-playbooks: venv-ldap gateway ## runs of the playbook against a gateway: bad input, interruption, repair
 	@pytest -q tests/playbooks
 
 .PHONY: bench
-bench: stage ## relay_recipients beside copy and postmap, against the gateway of "make demo"
+bench: gateway ## relay_recipients beside copy and postmap, on a gateway
 	@python3 tools/bench/recipients.py
 
 .PHONY: bench-flood
-bench-flood: venv ## clean mail under a flood of unwanted clients, beside the configuration of origin, against the gateway of "make demo"
+bench-flood: gateway ## clean mail under a flood of unwanted clients, beside the configuration of origin
 	@python3 tools/bench/flood.py
+
+.PHONY: test-mutations
+test-mutations: gateway ## break promises by hand, one after the other: a test has to notice each
+	@python3 tools/mutations.py
+
+.PHONY: test-ansible-core
+test-ansible-core: gateway ## a run and the unit tests with each ansible-core of tools/ansible-core.txt, or with VERSION=
+	@tools/ansible_core $(VERSION)
 
 .PHONY: test-rows
 test-rows: stage ## list the promises, each with the tests that hold it
