@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -66,6 +67,31 @@ def converse(asked: dict[str, Any]) -> None:
     said, step = (" ".join(reply["lines"]), reply["step"]) if reply else ("", "connect")
     if not said.startswith(asked["expect"]):
         raise Fault(f"{place} answers {said!r} at {step} in place of {asked['expect']}")
+
+
+def watch(call: Callable[[], None], died: Callable[[], str]) -> None:
+    """Call, and wait until it returns; raise what it raises, or Fault as soon as a daemon has died: its client would wait for a minute.
+
+    died: says of what, '' as long as none has.
+    """
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    # A daemon thread: nobody waits for a conversation that is given up.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(1)
+        said = died() if thread.is_alive() else ""
+        if said:
+            raise Fault(said)
+    if raised:
+        raise raised[0]
 
 
 @contextlib.contextmanager

@@ -259,20 +259,30 @@ class Service:
         """Raise Failure where mail does not come in or go out, or where a daemon of Postfix has died since the switch."""
         try:
             for asked in self.options["conversations"]:
-                _delivery.converse(asked)
+                _delivery.watch(functools.partial(_delivery.converse, asked), self._faults)
             if self.options["deliveries"]:
                 _delivery.deliver(self._command, self.options["deliveries"]["addresses"], self.options["deliveries"]["sink"])
             problem = ""
         except _delivery.Fault as fault:
             problem = str(fault)
-        said = _delivery.faults(_delivery.journal(self._command, self.since))
+        said = self._faults()
         if problem or said:
-            raise Died("; ".join([*filter(None, [problem]), *(f"Postfix says: {text}" for text in said)]))
+            raise Died("; ".join(dict.fromkeys(filter(None, [problem, said]))))
+
+    def _faults(self) -> str:
+        """Return what Postfix says that daemons of its own have died of since the switch."""
+        said = _delivery.faults(_delivery.journal(self._command, self.since))
+        return "; ".join(f"Postfix says: {text}" for text in said)
+
+    def failed(self) -> str:
+        """Return why it is no use to wait any longer, '' where it may be."""
+        return (self.unit.failed() if self.unit else "") or (self._faults() if self.options["throttles"] else "")
 
     def _until(self, holds: Callable[[float], str]) -> None:
-        problem = _services.until(holds, self.unit, self.options["timeout"])
+        problem = _services.until(holds, self, self.options["timeout"])
         if problem:
-            raise _services.Failure(problem)
+            # Which needs more than a reload, see throttles.
+            raise (Died if self.options["throttles"] and self._faults() else _services.Failure)(problem)
 
     def roll_back(self, died: bool) -> str:
         """Let the service load the old files, which are in place; return '' or why it did not."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Callable, Set
-from typing import Any
+from typing import Any, Protocol
 
 
 class Failure(Exception):
@@ -84,7 +84,14 @@ class Unit:
         return str(self.module.run_command(command, handle_exceptions=False)[1]).strip()
 
 
-def until(holds: Callable[[float], str], unit: Unit | None, timeout: float) -> str:
+class Fallible(Protocol):
+    """What may fail while one waits for it."""
+
+    def failed(self) -> str:
+        """Return '' unless it is no use to wait any longer."""
+
+
+def until(holds: Callable[[float], str], unit: Fallible | None, timeout: float) -> str:
     """Call holds(seconds left) until it returns '', the unit, if there is one, has failed or the time (in seconds) is over; return what was said last."""
     deadline = time.monotonic() + timeout
     while True:
