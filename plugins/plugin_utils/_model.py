@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dnsbl
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _outgoing, _parameters, _schema, _shared, _site
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _attachments, _outgoing, _parameters, _schema, _shared, _site
 
 # The TCP ports of the loopback interface on which the gateway's own services meet.
 PORTS = {
@@ -117,6 +117,7 @@ class Model:
             "dkim_selector": outgoing.dkim_selector,
             "forwarders": outgoing.forwarders,
             "sender_scores": site.sender_scores,
+            "attachment_rules": _attachments.rules(self.variables),
             "client_access": site.client_access(),
             "next_hop_names": site.next_hop_names(),
             "tls_certificate": certificate,
@@ -137,7 +138,8 @@ def derive(given: Mapping[str, Any], template: Callable[[Any], Any]) -> Model:
     variables, problems, unusable = _schema.read(given, template)
     _compute_defaults(variables, given)
     unknown, warnings = _schema.unknown(given)
-    problems = unknown + problems + _shared.check(variables) + _parameters.write_all(variables)
+    problems = unknown + problems + _shared.check(variables) + _attachments.check(variables)
+    problems += _parameters.write_all(variables)
     site = _site.Site(variables, unusable)
     outgoing = _outgoing.Outgoing(site, variables)
     found, more = _dnsbl.check(variables["gateway_dnsbl_lists"], variables["gateway_dnsbl_threshold"])
@@ -161,6 +163,8 @@ def _compute_defaults(variables: dict[str, Any], given: Mapping[str, Any]) -> No
         variables["gateway_dkim_domains"] = [entry["name"] for entry in variables["gateway_domains"] or ()]
     if not variables["gateway_dkim_selector"]:
         variables["gateway_dkim_selector"] = str(variables["gateway_hostname"]).partition(".")[0]
+    if variables["amavis_banned_extensions"] is None:
+        variables["amavis_banned_extensions"] = _attachments.default()
     if variables["gateway_dane"] is None:
         variables["gateway_dane"] = variables["gateway_own_resolver"] and not variables["gateway_nameservers"]
 

@@ -85,4 +85,8 @@ PROMISES = {
     "T32": "Outgoing mail can have an RSA and an Ed25519 signature. While the second signer is down, mail goes out with the first.",
     "T33": "The key of a DNS list is in no SMTP reply and in no output of the playbook.",
     "T34": "With a scanner stopped, clients get a 4xx. A trusted host is told of an unknown recipient. What accounts send passes the scanners.",
+    "T35": "Names of attachments are judged as Windows takes them. What Outlook and Exchange refuse is refused. Documents, signed and encrypted messages,"
+    " calendars and business cards arrive.",
+    "T36": "Documents of Microsoft Office with macros that start by themselves are refused, and documents with other macros arrive, unless the site says"
+    " otherwise.",
 }
