@@ -89,4 +89,6 @@ PROMISES = {
     " calendars and business cards arrive.",
     "T36": "Documents of Microsoft Office with macros that start by themselves are refused, and documents with other macros arrive, unless the site says"
     " otherwise.",
+    "T37": "A refusal says in plain words what was wrong, with the name of the virus or of the attachment, the id of the message, and where to turn. It says"
+    " nothing about the inside.",
 }

@@ -151,6 +151,7 @@ def test_defaults_are_literals(role: str) -> None:
 def test_computed_defaults_are_those_that_are_described() -> None:
     assert computed() == {
         "amavis_banned_extensions",
+        "gateway_contact",
         "gateway_dane",
         "gateway_dkim_domains",
         "gateway_dkim_selector",
