@@ -58,7 +58,8 @@ PROMISES = {
     "T7": "Any id that a client saw leads to the verdict and to the next hop in the journal.",
     "T8": "With `gateway_hide_internal_hops`, a message does not tell the world which internal hosts it passed.",
     "T9": "The gateway offers only SMTP extensions that work on the whole path.",
-    "T10": "A virus at the end of a large message is found, and spam at the beginning of one. SpamAssassin does not see the end.",
+    "T10": "A virus at the end of a large message is found. SpamAssassin sees every text that a reader is shown, wherever it stands in a message and"
+    " however large the message is. A message with more text than it can judge in time is not delivered, and the client gets a 450.",
     "T11": "Clean mail keeps its subject and its text. MIME that readers understand differently is refused.",
     "T12": "amavis keeps no Berkeley DB.",
     "T13": "A site that names no source of virus signatures is refused before anything is changed.",
