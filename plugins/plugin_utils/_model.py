@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _dnsbl
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _outgoing, _parameters, _schema, _shared, _site
+from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dnsbl
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _attachments, _outgoing, _parameters, _refusals, _schema, _shared, _site
 
 # The TCP ports of the loopback interface on which the gateway's own services meet.
 PORTS = {
@@ -98,6 +98,8 @@ class Model:
             **site.facts(),
             **outgoing.facts(),
             "tables": {**site.tables(), **outgoing.tables(), "transport": site.transport() | probe},
+            "refusals": _refusals.templates(self.variables),
+            "attachment_rules": _attachments.rules(self.variables),
             "tls_certificate": certificate,
             "tls_key": key,
             "nameservers": self.nameservers,
@@ -117,7 +119,8 @@ def derive(given: Mapping[str, Any], template: Callable[[Any], Any]) -> Model:
     variables, problems, unusable = _schema.read(given, template)
     _compute_defaults(variables, given)
     unknown, warnings = _schema.unknown(given)
-    problems = unknown + problems + _shared.check(variables) + _parameters.write_all(variables)
+    problems = unknown + problems + _shared.check(variables) + _refusals.check(variables) + _attachments.check(variables)
+    problems += _parameters.write_all(variables)
     site = _site.Site(variables, unusable)
     outgoing = _outgoing.Outgoing(site, variables)
     found, more = _dnsbl.check(variables["gateway_dnsbl_lists"], variables["gateway_dnsbl_threshold"])
@@ -141,8 +144,23 @@ def _compute_defaults(variables: dict[str, Any], given: Mapping[str, Any]) -> No
         variables["gateway_dkim_domains"] = [entry["name"] for entry in variables["gateway_domains"] or ()]
     if not variables["gateway_dkim_selector"]:
         variables["gateway_dkim_selector"] = str(variables["gateway_hostname"]).partition(".")[0]
+    if variables["gateway_contact"] is None:
+        # The gateway takes mail for postmaster of every relay domain (RFC 5321 4.5.1).
+        variables["gateway_contact"] = f"postmaster@{first}" if (first := _first_domain(variables)) else ""
+    if variables["amavis_banned_extensions"] is None:
+        variables["amavis_banned_extensions"] = _attachments.default()
     if variables["gateway_dane"] is None:
         variables["gateway_dane"] = variables["gateway_own_resolver"] and not variables["gateway_nameservers"]
+
+
+def _first_domain(variables: Mapping[str, Any]) -> str:
+    """Return the name of the first relay domain in ASCII, '' where there is none that can be used."""
+    for entry in variables["gateway_domains"] or ():
+        try:
+            return _addresses.fqdn(entry["name"])
+        except ValueError:
+            return ""
+    return ""
 
 
 def _signature_problems(variables: Mapping[str, Any]) -> list[str]:

@@ -58,7 +58,8 @@ PROMISES = {
     "T7": "Any id that a client saw leads to the verdict and to the next hop in the journal.",
     "T8": "With `gateway_hide_internal_hops`, a message does not tell the world which internal hosts it passed.",
     "T9": "The gateway offers only SMTP extensions that work on the whole path.",
-    "T10": "A virus at the end of a large message is found, and spam at the beginning of one. SpamAssassin does not see the end.",
+    "T10": "A virus at the end of a large message is found. SpamAssassin sees every text that a reader is shown, wherever it stands in a message and"
+    " however large the message is. A message with more text than it can judge in time is not delivered, and the client gets a 450.",
     "T11": "Clean mail keeps its subject and its text. MIME that readers understand differently is refused.",
     "T12": "amavis keeps no Berkeley DB.",
     "T13": "A site that names no source of virus signatures is refused before anything is changed.",
@@ -85,4 +86,10 @@ PROMISES = {
     "T32": "Outgoing mail can have an RSA and an Ed25519 signature. While the second signer is down, mail goes out with the first.",
     "T33": "The key of a DNS list is in no SMTP reply and in no output of the playbook.",
     "T34": "With a scanner stopped, clients get a 4xx. A trusted host is told of an unknown recipient. What accounts send passes the scanners.",
+    "T35": "Names of attachments are judged as Windows takes them. What Outlook and Exchange refuse is refused. Documents, signed and encrypted messages,"
+    " calendars and business cards arrive.",
+    "T36": "Documents of Microsoft Office with macros that start by themselves are refused, and documents with other macros arrive, unless the site says"
+    " otherwise.",
+    "T37": "A refusal says in plain words what was wrong, with the name of the virus or of the attachment, the id of the message, and where to turn. It says"
+    " nothing about the inside.",
 }

@@ -31,7 +31,8 @@ def test_the_id_in_a_refusal_leads_to_the_verdict_and_to_the_message(began):
     identity = re.search(r"id=(\S+)", record.text)[1]
     wait_for_journal(began, "proxy-reject")
     found = search(identity)
-    assert f"proxy-reject: END-OF-MESSAGE: 554 5.7.0 Reject, id={identity} - spam; from=<sender@example.org> to=<alice@example.com>" in found
+    refusal = f"Reject, id={identity} - This message looks like spam. If this is a mistake, turn to postmaster@example.com"
+    assert f"proxy-reject: END-OF-MESSAGE: 554 5.7.0 {refusal}; from=<sender@example.org> to=<alice@example.com>" in found
     assert re.search(rf"\({identity}\) Blocked SPAM .*Message-ID: {re.escape(record.message_id)}, mail_id: \S+, Hits: 100", found)
 
 

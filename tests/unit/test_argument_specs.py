@@ -149,7 +149,14 @@ def test_defaults_are_literals(role: str) -> None:
 
 
 def test_computed_defaults_are_those_that_are_described() -> None:
-    assert computed() == {"gateway_hostname", "gateway_dkim_domains", "gateway_dkim_selector", "gateway_dane"}
+    assert computed() == {
+        "amavis_banned_extensions",
+        "gateway_contact",
+        "gateway_dane",
+        "gateway_dkim_domains",
+        "gateway_dkim_selector",
+        "gateway_hostname",
+    }
     known = {name: option for role in ROLE_NAMES for name, option in options(role).items()}
     for name in computed():
         assert not known[name].get("required"), f"{name} is computed: it is not required"
