@@ -241,6 +241,27 @@ def test_documents_arrive_as_they_are(name):
     assert next(delivery.message.iter_attachments()).get_content() == WELCOME[name]
 
 
+@pytest.mark.holds("T35", "D12")
+def test_an_attached_message_is_looked_into():
+    def carriers(name):
+        inner = message(attachments=[(name, b"just text")])
+        twice = message()
+        twice.add_attachment(inner)
+        outer = message()
+        outer.add_attachment(twice)
+        head = 'Content-Type: message/rfc822; name="letter.docx"'
+        return {
+            f"{name} in a message": twice,
+            f"{name} in a message in a message": outer,
+            f"{name} in a message that is named like a document": _with_body("multipart/mixed", TEXT, (head, inner.as_string())),
+            f"{name} in a file that is a message": message(attachments=[("message.eml", bytes(inner))]),
+            f"{name} in such a file in an archive": message(attachments=[("messages.zip", archive_of(("message.eml", bytes(inner))))]),
+        }
+
+    refused, welcome = carriers("setup.js"), carriers("notes.txt")
+    assert answers(refused | welcome) == dict.fromkeys(refused, "554 5.7.0") | dict.fromkeys(welcome, "250 2.0.0")
+
+
 def _with_body(content_type, *parts):
     """A message whose body is these parts, each (header, text)."""
     built = message()
