@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Breaks promises on the gateway of the test network, one after the other, and sees whether the test of that name notices.
 

@@ -27,8 +27,8 @@ def multipart(*parts, boundary="b1"):
     return [*content, [lines(f"--{boundary}--"), 1]]
 
 
-def picture(count=LINES, head=PICTURE):
-    return [[lines(*head), 1], [lines(LINE), count]]
+def picture(count=LINES, head=None):
+    return [[lines(*(head or PICTURE)), 1], [lines(LINE), count]]
 
 
 def letter(content):

@@ -88,8 +88,12 @@ def test_too_little_room_is_an_error_and_nothing_is_copied(write, monkeypatch):
 
 def test_a_copy_that_a_killed_run_left_half_written_is_no_copy(write, monkeypatch):
     path = write("main.cf", "theirs")
+
+    def die(number):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as killed:
-        killed.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(os, "fsync", die)
         with pytest.raises(KeyboardInterrupt):
             _backup.keep([path])
     folder = _backup.keep([path])
