@@ -99,6 +99,7 @@ class Model:
             **outgoing.facts(),
             "tables": {**site.tables(), **outgoing.tables(), "transport": site.transport() | probe},
             "refusals": _refusals.templates(self.variables),
+            "refusal_words": _refusals.words(self.variables),
             "attachment_rules": _attachments.rules(self.variables),
             "tls_certificate": certificate,
             "tls_key": key,

@@ -66,6 +66,12 @@ def check(variables: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def words(variables: Mapping[str, Any]) -> dict[str, str]:
+    """Return {kind: how the text of a refusal begins, up to what is different each time}."""
+    given = {kind: text for kind, text in variables["gateway_refusal_texts"].items() if text}
+    return {kind: given.get(kind, default).partition("{")[0].strip() for kind, default in TEXTS.items()}
+
+
 def templates(variables: Mapping[str, Any]) -> dict[str, str]:
     """Return {kind: what amavis expands}, with `unfinished` for scans that did not finish."""
     contact = variables["gateway_contact"]

@@ -27,6 +27,11 @@ def test_a_text_of_the_site_stands_between_the_id_and_the_contact():
     assert found["virus"].startswith("id=%n - This message contains a virus: [:limit|80|%V]. ")
 
 
+def test_prove_knows_how_each_text_begins():
+    found = _refusals.words(NOTHING | {"gateway_refusal_texts": {"spam": TEXT, "virus": None, "attachment": "{file}: no"}})
+    assert (found["spam"], found["virus"], found["attachment"]) == (TEXT, "This message contains a virus:", "")
+
+
 def test_nobody_is_named_where_there_is_nobody_and_for_a_scan_that_did_not_finish():
     assert _refusals.templates(NOTHING | {"gateway_contact": ""})["spam"] == "id=%n - This message looks like spam"
     assert "postmaster" not in _refusals.templates(NOTHING)["unfinished"]
