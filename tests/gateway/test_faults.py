@@ -228,7 +228,9 @@ class TestUnpacking:
     def test_when_the_kernel_ends_the_program_that_looks_into_an_archive_what_is_in_it_does_not_arrive(self, scratch, condition):
         content = self.banned()
         scratch.before_a_program(f"{condition} && kill -KILL $$")
-        assert deferred(STRANGER.converse(content=content))
+        record = STRANGER.converse(content=content)
+        # The name of what is in a zip archive is known without file(1), and is enough to refuse it.
+        assert deferred(record) or "file" in condition and record.answer == "554 5.7.0"
         assert self.refused_again(scratch, content)
 
 
