@@ -46,9 +46,12 @@ class ActionModule(ActionBase):
         services = [service for role in roles for service in self._services(role, variables, preflight)]
         services = sorted((each for each in services if each["foundation"] == (step == "foundation")), key=lambda each: each.get("follows", False))
         missing = self._missing(roles, variables, preflight["packages"])["packages"] if self._task.check_mode else []
+        # What validates, or what is validated, is not there yet; nor are keys and tables, which other tasks write first.
         if missing:
-            # What validates, or what is validated, is not there yet.
             result["warnings"] = [f"not validated, because packages have to be installed first: {', '.join(missing)}"]
+        elif self._task.check_mode and preflight["former"]:
+            result["warnings"] = ["not validated, because this host is still as somebody else has set it up"]
+        if result.get("warnings"):
             services = [service | {"validate": []} for service in services]
         sent = {"services": [{name: value for name, value in service.items() if name not in OF_A_SERVICE[:2]} for service in services]}
         secrets = [secret for role in roles for secret in self._declared(role, "secrets", variables) or []]
@@ -69,7 +72,7 @@ class ActionModule(ActionBase):
     def _queued_mail(self, state: str, preflight: dict[str, t.Any], given: dict[str, t.Any]) -> dict[str, t.Any]:
         """Have the host deal with mail that a former set-up has queued."""
         site = preflight["site"]
-        arguments = {"state": state, "host": site["loopback"], "port": site["ports"]["amavis"]}
+        arguments = {"state": state, "lost_domains": preflight["lost_domains"], "host": site["loopback"], "port": site["ports"]["amavis"]}
         done: dict[str, t.Any] = self._execute_module("antispam.gateway.queued_mail", arguments, task_vars=given)
         if done.get("failed"):
             raise AnsibleActionFail(str(done["msg"]))

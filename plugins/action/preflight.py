@@ -8,7 +8,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _judge, _model, sources
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _judge, _model, _take_over, sources
 
 
 class ActionModule(ActionBase):
@@ -35,7 +35,8 @@ class ActionModule(ActionBase):
             observed = self._execute_module("antispam.gateway.survey", questions, task_vars=given)
             if observed.get("failed") or observed.get("unreachable"):
                 return observed
-            whose = _judge.ownership(model, observed)
+            # Tables alone are not a set-up that could be taken over.
+            whose = _judge.ownership(model, observed, model.variables["gateway_take_over"] and not only_ownership)
             problems = [] if only_ownership else self._login(model, given)
         findings = _judge.judge(model, None if only_ownership else observed)
         problems = findings.problems + self._sources(model) + problems
@@ -50,7 +51,8 @@ class ActionModule(ActionBase):
             msg = f"Nothing was changed: the site has {count}.\n" + "\n".join(f"- {problem}" for problem in problems)
             return result | {"failed": True, "msg": msg, "problems": problems}
         if observed is not None:
-            result |= {"former": bool(observed["foreign"]["postfix"]), "queued_mail": observed["queued_mail"]}
+            lost = _take_over.lost_domains(model, observed["foreign"])
+            result |= {"former": bool(observed["foreign"]["postfix"]), "lost_domains": lost, "queued_mail": observed["queued_mail"]}
         if observed is not None and not only_ownership:
             result |= {
                 "debian": observed["system"][1],

@@ -21,22 +21,19 @@ DIRECTORY = pathlib.Path("/var/backups/antispam-gateway")
 
 
 def keep(paths: Iterable[str | os.PathLike[str]], check_mode: bool = False) -> str:
-    """Copy those of the files that are neither ours nor as a package wrote them, each content once; return the folder, '' where there was nothing to keep.
+    """Copy those of the files that are neither ours nor as a package wrote them, each content once; return the folder, '' where there is no such file.
 
     In check mode nothing is copied. Raises OSError where there is no room; then nothing was copied either.
     """
     digests = _debian.shipped()
     found = {str(path): pathlib.Path(path).read_bytes() for path in paths if pathlib.Path(path).is_file()}
     earlier = sorted(DIRECTORY.glob("*/")) if DIRECTORY.is_dir() else []
-    due = {
-        path: content
-        for path, content in found.items()
-        if _files.HEADER not in content[:512]
-        and not _debian.is_shipped(path, content, digests)
-        and not any(_holds(folder, path, content) for folder in earlier)
-    }
+    somebodys = {path: content for path, content in found.items() if _files.HEADER not in content[:512] and not _debian.is_shipped(path, content, digests)}
+    holding = {path: [folder for folder in earlier if _holds(folder, path, content)] for path, content in somebodys.items()}
+    due = {path: content for path, content in somebodys.items() if not holding[path]}
     if not due:
-        return ""
+        # A run that was killed may have copied them.
+        return str(max((folders[-1] for folders in holding.values()), default=""))
     folder = _folder(due)
     if check_mode:
         return str(folder)

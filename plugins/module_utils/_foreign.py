@@ -15,7 +15,7 @@ from typing import TypedDict
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _debian, _files
 
-# (arguments) -> (exit status, standard output, standard error), as AnsibleModule.run_command
+# (arguments) -> (exit status, standard output, standard error), as AnsibleModule.run_command; raises OSError where there is no such command.
 Run = Callable[..., tuple[int, str, str]]
 
 ROOT = pathlib.Path("/")
@@ -161,8 +161,7 @@ def _postfix(run: Run) -> Postfix:
         name: value for name, value in main_cf(_read("/etc/postfix/main.cf")).items() if own.get(name) != value and not _is_answer(name, value, answers)
     }
     services = master_cf(_read("/usr/share/postfix/master.cf.dist"))
-    names = run(["postconf", "-hx", "relay_domains"])[1].replace(",", " ").split() if "relay_domains" in parameters else []
-    maps = run(["postconf", "-hx", "relay_recipient_maps"])[1].replace(",", " ").split() if "relay_recipient_maps" in parameters else []
+    names, maps = (_words(run, name, parameters) for name in ("relay_domains", "relay_recipient_maps"))
     recipients = sorted(set().union(*(_keys(run, name) for name in maps)))
     return Postfix(
         parameters=parameters,
@@ -171,6 +170,22 @@ def _postfix(run: Run) -> Postfix:
         recipients=recipients[:MOST],
         recipients_count=len(recipients),
     )
+
+
+def _words(run: Run, name: str, parameters: dict[str, str]) -> list[str]:
+    """Return the words of a parameter that is set, with what it refers to; without Postfix's own program as they stand in the file."""
+    if name not in parameters:
+        return []
+    rc, out, _err = _try(run, "postconf", "-hx", name)
+    return (parameters[name] if rc else out).replace(",", " ").split()
+
+
+def _try(run: Run, *words: str) -> tuple[int, str, str]:
+    """Run a command that may not be there: of a Postfix that was removed the configuration may be left."""
+    try:
+        return run(list(words))
+    except OSError as error:
+        return 127, "", str(error)
 
 
 def _is_answer(name: str, value: str, answers: dict[str, str]) -> bool:
@@ -190,5 +205,5 @@ def _keys(run: Run, name: str) -> set[str]:
         return set()
     if table[1] == "texthash":
         return {line.split()[0] for line in logical_lines(_read(table[2]))}
-    rc, out, _err = run(["postmap", "-s", name])
+    rc, out, _err = _try(run, "postmap", "-s", name)
     return {line.split("\t")[0] for line in out.splitlines() if line} if not rc else set()

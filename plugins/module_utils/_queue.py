@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _files, _smtp
@@ -44,6 +44,8 @@ class Record:
         self.path = _files.STATE_DIRECTORY / "queued-mail"
         found: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         self.held: list[str] = found.get("held", [])
+        # Domains that the former set-up took mail for and the new one does not. It would have to return their mail.
+        self.lost_domains: list[str] = found.get("lost_domains", [])
         # Handed to amavis, whose answer nobody has noted: it may have been delivered.
         self.sending: str = found.get("sending", "")
 
@@ -52,7 +54,7 @@ class Record:
         return self.path.exists()
 
     def write(self) -> None:
-        _files.replace(self.path, json.dumps({"held": self.held, "sending": self.sending}).encode(), (0, 0), 0o600)
+        _files.replace(self.path, json.dumps({"held": self.held, "lost_domains": self.lost_domains, "sending": self.sending}).encode(), (0, 0), 0o600)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -75,8 +77,11 @@ def read(run: Run, queue_id: str) -> Message | None:
     return Message(queue_id, sender, [value for name, _colon, value in records if name == "recipient"])
 
 
-def hold(run: Run, timeout: float) -> list[str]:
-    """Let the old set-up deliver what it can in some seconds, put what is left on hold, and return its queue IDs."""
+def hold(run: Run, timeout: float, lost_domains: Iterable[str] = ()) -> list[str]:
+    """Let the old set-up deliver what it can in some seconds, put what is left on hold, and return its queue IDs.
+
+    lost_domains: those that the new set-up does not take mail for.
+    """
     record = Record()
     run(["postqueue", "-f"])
     deadline = time.monotonic() + timeout
@@ -91,6 +96,7 @@ def hold(run: Run, timeout: float) -> list[str]:
     left = waiting(run)
     # Noted first: what a killed run has put on hold is found again.
     record.held = sorted({*record.held, *left})
+    record.lost_domains = sorted({*record.lost_domains, *lost_domains})
     record.write()
     for queue_id in left:
         run(["postsuper", "-h", queue_id])
@@ -128,6 +134,10 @@ def scan(run: Run, host: str, port: int) -> tuple[list[str], list[str]]:
         if not message.recipients:
             # All have got it; qmgr(8) removes it.
             run(["postsuper", "-H", queue_id])
+            continue
+        lost = [address for address in message.recipients if address.rpartition("@")[2].lower() in record.lost_domains]
+        if lost:
+            kept.append(f"{message}: this site takes no mail for {lost[0]} any more")
             continue
         record.sending = queue_id
         record.write()

@@ -64,6 +64,11 @@ former:
   description: Whether the host has a Postfix that somebody else has set up.
   returned: success, with O(survey)
   type: bool
+lost_domains:
+  description: Domains that this Postfix takes mail for and the site does not.
+  returned: success, with O(survey)
+  type: list
+  elements: str
 queued_mail:
   description: Whether messages are on hold on account of M(antispam.gateway.queued_mail).
   returned: success, with O(survey)

@@ -25,6 +25,11 @@ options:
     description: Seconds that the old set-up has to deliver its mail, with O(state=held).
     type: int
     default: 60
+  lost_domains:
+    description: Domains that the former set-up took mail for and the new one does not. Their mail stays on hold, because it could only be returned.
+    type: list
+    elements: str
+    default: []
   host:
     description: Where amavis listens, with O(state=scanned).
     type: str
@@ -80,6 +85,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["held", "scanned", "released"], "required": True},
             "timeout": {"type": "int", "default": 60},
+            "lost_domains": {"type": "list", "elements": "str", "default": []},
             "host": {"type": "str", "default": "127.0.0.1"},
             "port": {"type": "int", "default": 10024},
         },
@@ -90,11 +96,13 @@ def main() -> None:
     kept: list[str] = []
     try:
         if module.check_mode:
-            left = _queue.waiting(module.run_command) if options["state"] == "held" else _queue.Record().held
+            # Of a Postfix that was removed the configuration may be left.
+            is_there = module.get_bin_path("postqueue") is not None
+            left = _queue.Record().held if options["state"] != "held" else _queue.waiting(module.run_command) if is_there else []
             module.exit_json(changed=bool(left), waiting=left, sent=sent, kept=kept)
         with _files.alone():
             if options["state"] == "held":
-                left = _queue.hold(module.run_command, options["timeout"])
+                left = _queue.hold(module.run_command, options["timeout"], options["lost_domains"])
             elif options["state"] == "released":
                 left = _queue.release(module.run_command)
             else:

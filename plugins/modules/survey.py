@@ -193,6 +193,7 @@ servers:
 """
 
 import concurrent.futures
+import functools
 import pathlib
 import re
 import shutil
@@ -367,7 +368,7 @@ def main() -> None:
             active=active,
             running=_host.running(options["processes"]),
             marked=[path for path in options["marked_files"] if marked(path)],
-            foreign=_foreign.look(module.run_command, options["config_files"]),
+            foreign=_foreign.look(functools.partial(module.run_command, handle_exceptions=False), options["config_files"]),
             queued_mail=_queue.Record().pending,
             resolvers=_host.resolv_conf(),
             free=free(),

@@ -124,9 +124,9 @@ def ownership_questions(model: _model.Model) -> dict[str, Any]:
     return {"hostname": model.site.hostname or "localhost", "config_files": _take_over.files(model)}
 
 
-def ownership(model: _model.Model, observed: Observed) -> list[str]:
-    """Return what somebody else's set-up would lose, a sentence each, with one in front; nothing where the host may be taken over."""
-    if model.variables["gateway_take_over"]:
+def ownership(model: _model.Model, observed: Observed, allowed: bool) -> list[str]:
+    """Return what somebody else's set-up would lose, a sentence each, with one in front; nothing where it is allowed to take the host over."""
+    if allowed:
         return []
     found = _take_over.findings(model, observed["foreign"])
     return [_take_over.refusal(found), *found] if found else []

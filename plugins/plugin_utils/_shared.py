@@ -41,6 +41,7 @@ SHARED: dict[str, dict[str, str]] = {
         "mynetworks": "gateway_trusted_networks",
         "notify_method": _INTERNAL,
         "sa_kill_level_deflt": "gateway_spam_kill_level",
+        "sa_mail_body_size_limit": "amavis_spam_body_size_limit",
     },
     "clamav_clamd_parameters": {
         "DatabaseDirectory": _INTERNAL,

@@ -40,6 +40,7 @@ FILES = {
     "/etc/mta-sts-daemon.yml": "mta_sts_settings",
     "/etc/unbound/unbound.conf": "resolver_settings",
 }
+_SECRET = re.compile(r"passw|secret|token|dsn|dbi:|user\S*:\S+@", re.IGNORECASE)
 # So many of a kind are named, the others counted.
 NAMED = 10
 
@@ -71,6 +72,16 @@ def findings(model: _model.Model, foreign: dict[str, Any]) -> list[str]:
     return found
 
 
+def lost_domains(model: _model.Model, foreign: dict[str, Any]) -> list[str]:
+    """Return the domains that the Postfix of somebody else's takes mail for and the site does not."""
+    return [_domain(name) for name in foreign["postfix"]["relay_domains"] if _domain(name) not in model.site.domains] if foreign["postfix"] else []
+
+
+def _shown(text: str) -> str:
+    """Return a setting without what may be a password: its name alone."""
+    return f"{text.split()[0]} ... (not shown)" if _SECRET.search(text) else text
+
+
 def refusal(found: list[str]) -> str:
     """Return the sentence in front of them."""
     count = "one thing" if len(found) == 1 else f"{len(found)} things"
@@ -81,7 +92,7 @@ def refusal(found: list[str]) -> str:
 
 
 def _would_go(service: str, place: str, lines: list[str], keeps: Any) -> list[str]:
-    found = [f"{service}: {place} has {text!r}, which would go; {keeps(text)} keeps it" for text in lines[:NAMED]]
+    found = [f"{service}: {place} has {_shown(text)!r}, which would go; {keeps(text)} keeps it" for text in lines[:NAMED]]
     return [*found, f"{service}: {place} has {len(lines) - NAMED} more such lines"] if len(lines) > NAMED else found
 
 
@@ -102,11 +113,11 @@ def _postfix(model: _model.Model, postfix: dict[str, Any]) -> list[str]:
         if name in variables["postfix_main_cf"] or _is_same(model, name, value):
             continue
         keeps = KEPT_BY.get(name, _shared.SHARED["postfix_main_cf"].get(name, f"postfix_main_cf['{name}']"))
-        found.append(f"Postfix: main.cf has {name} = {value}, which would go" + (f"; {keeps} keeps it" if keeps else ""))
+        found.append(f"Postfix: main.cf has {_shown(f'{name} = {value}')}, which would go" + (f"; {keeps} keeps it" if keeps else ""))
     for name, command in sorted(postfix["services"].items()):
         if name not in variables["postfix_master_cf"]:
             found.append(f"Postfix: master.cf has the service {name} ({command}), which would go; postfix_master_cf['{name}'] keeps it")
-    lacking = [name for name in postfix["relay_domains"] if _domain(name) not in model.site.domains]
+    lacking = lost_domains(model, {"postfix": postfix})
     found += [f"Postfix: the relay domain {name} would be refused; gateway_domains keeps it" for name in lacking[:NAMED]]
     found += [f"Postfix: {len(lacking) - NAMED} more relay domains would be refused"] if len(lacking) > NAMED else []
     return found + _recipients(model, postfix)

@@ -66,7 +66,9 @@ def test_what_is_ours_or_a_packages_is_not_kept(write, debian):
 def test_a_content_is_kept_once_and_another_one_beside_it(write):
     path = write("main.cf", "first")
     first = _backup.keep([path])
-    assert _backup.keep([path]) == ""
+    before = os.stat(copy_of(first, path))
+    assert _backup.keep([path]) == first
+    assert os.stat(copy_of(first, path)) == before
     path.write_text("second")
     second = _backup.keep([path])
     assert second not in ("", first)

@@ -115,6 +115,17 @@ def test_domains_and_recipients_are_read_from_tables_and_from_lists(host, look):
     assert (found["recipients"], found["recipients_count"]) == (["alice@example.com", "bob@example.com"], 2)
 
 
+def test_a_postfix_that_was_removed_is_described_by_its_files(host):
+    host("/etc/postfix/main.cf", "relay_domains = example.com, hash:/etc/postfix/relay_domains\nrelay_recipient_maps = hash:/etc/postfix/r\n")
+
+    def gone(words):
+        raise FileNotFoundError(2, "No such file or directory", words[0])
+
+    found = _foreign.look(gone, [])["postfix"]
+    assert found["relay_domains"] == ["example.com", "hash:/etc/postfix/relay_domains"]
+    assert found["recipients"] == []
+
+
 def test_statements_of_amavis_and_spamassassin_are_found(host, look):
     host("/etc/amavis/conf.d/50-user", "use strict;\n# a comment\n$sa_kill_level_deflt = 8; # higher\n1;  # ensure a defined return\n")
     host("/etc/spamassassin/local.cf", "# x\nscore MINE 3\n")

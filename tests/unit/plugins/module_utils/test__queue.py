@@ -105,6 +105,13 @@ def test_what_somebody_put_on_hold_himself_is_left_alone(postfix, scan, smtp_ser
     assert (postfix.queue["MINE"][0], smtp_server.commands) == ("hold", [])
 
 
+def test_mail_for_a_domain_that_goes_stays_on_hold_because_it_could_only_be_returned(postfix, scan, smtp_server):
+    postfix.add("A", recipients=["x@example.com", "zoe@Old.example"])
+    _queue.hold(postfix.run, 0, ["old.example"])
+    assert scan() == ([], ["A from <bob@example.org> to <x@example.com>, <zoe@Old.example>: this site takes no mail for zoe@Old.example any more"])
+    assert (postfix.queue["A"][0], smtp_server.commands) == ("hold", [])
+
+
 def test_a_set_up_that_stays_gets_its_mail_back(postfix):
     postfix.add("A")
     postfix.add("MINE", queue="hold")

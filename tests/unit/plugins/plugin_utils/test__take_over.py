@@ -32,7 +32,7 @@ def findings(foreign, **changes):
 
 def test_nothing_of_somebody_elses_is_nothing_to_say():
     assert findings(NOTHING) == findings(postfix()) == []
-    assert _judge.ownership(model(), {"foreign": NOTHING}) == []
+    assert _judge.ownership(model(), {"foreign": NOTHING}, False) == []
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,22 @@ def test_files_are_named():
 
 def test_the_inventory_allows_it():
     foreign = postfix(parameters={"always_bcc": "archive@example.com"})
-    first, *rest = _judge.ownership(model(), {"foreign": foreign})
+    first, *rest = _judge.ownership(model(), {"foreign": foreign}, False)
     assert first.startswith("gateway_take_over: somebody else has set up this host, and one thing would go or stay unowned")
     assert len(rest) == 1
-    assert _judge.ownership(model(gateway_take_over=True), {"foreign": foreign}) == []
+    assert _judge.ownership(model(), {"foreign": foreign}, True) == []
+
+
+@pytest.mark.parametrize("text", ["@lookup_sql_dsn = (['DBI:mysql:db', 'mail', 'hunter2']);", "user_scores_sql_password hunter2", "$my_secret = 'hunter2';"])
+def test_a_password_is_not_shown(text):
+    found = findings(NOTHING | {"amavis": [text], "spamassassin": [text]}) + findings(postfix(parameters={"x": f"pgsql:user:hunter2@host {text}"}))
+    assert len(found) == 3
+    assert "hunter2" not in " ".join(found)
+
+
+def test_domains_that_the_site_does_not_take_mail_for_are_lost():
+    assert _take_over.lost_domains(model(), postfix(relay_domains=["Example.com", "old.example"])) == ["old.example"]
+    assert _take_over.lost_domains(model(), NOTHING) == []
 
 
 def test_only_services_that_the_site_wants_are_looked_at():
