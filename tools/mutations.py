@@ -117,7 +117,7 @@ def load(files: tuple[str, ...]) -> None:
 
 
 def tests(*names: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *(f"{ROOT}/tests/gateway/{name}" for name in names)]
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=line", *(f"{ROOT}/tests/gateway/{name}" for name in names)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE * len(names), check=False)
 
 
