@@ -13,8 +13,9 @@ export ANSIBLE_HOME := $(CURDIR)/.work/ansible
 export ANSIBLE_SSH_CONTROL_PATH_DIR := $(HOME)/.ansible/cp
 export PYTHONDONTWRITEBYTECODE := 1
 
-QUICK := test-format test-types test-unit test-yamllint test-changelog test-docs test-lint test-importer test-sanity
-SCENARIOS := test-molecule-default test-molecule-debian12
+# What finds a typo in seconds, and what takes minutes but needs no container.
+FORM := test-format test-types test-yamllint test-changelog test-docs
+QUICK := test-unit test-lint test-importer test-sanity
 
 .PHONY: help
 help: ## list the targets
@@ -25,12 +26,12 @@ demo: venv ## build a test network, install the gateway in it and prove it
 	@tools/demo
 
 .PHONY: test
-test: ## run every gate and every test
-	@tools/gates $(QUICK) -- $(SCENARIOS)
+test: ## run every gate and every test of Debian 13; two gateways and the rest stand side by side
+	@tools/gates $(FORM) -- test-molecule-runs + test-molecule-default + $(QUICK)
 
 .PHONY: test-quick
 test-quick: ## run every gate that needs no container
-	@tools/gates $(QUICK)
+	@tools/gates $(FORM) $(QUICK)
 
 .PHONY: docs
 docs: stage ## write the reference and the page of promises from what they are made of
@@ -39,6 +40,7 @@ docs: stage ## write the reference and the page of promises from what they are m
 
 .PHONY: clean
 clean: ## take away all that the project made on this machine (packages stay)
+	@if [ -x tools/beside ]; then tools/beside remove; fi
 	@if [ -x tools/testnet ]; then tools/testnet clean; fi
 	@rm -rf .work changelogs/.plugin-cache.yaml
 
@@ -86,6 +88,15 @@ bench: gateway ## relay_recipients beside copy and postmap, on a gateway
 bench-flood: gateway ## clean mail under a flood of unwanted clients, beside the configuration of origin
 	@python3 tools/bench/flood.py
 
+.PHONY: bench-verdict
+bench-verdict: gateway ## ham and spam of a public corpus that are refused, by the rules alone and with Bayes
+	@python3 tools/bench/verdict.py
+
+.PHONY: bench-trace
+bench-trace: venv ## gateway-trace on a day of 100,000 messages, beside grep and journalctl
+	@tools/packages systemd-journal-remote
+	@python3 tools/bench/trace.py
+
 .PHONY: test-mutations
 test-mutations: gateway ## break promises by hand, one after the other: a test has to notice each
 	@python3 tools/mutations.py
@@ -123,12 +134,18 @@ test-sanity: venv ## ansible-test sanity
 	@tools/sanity
 
 .PHONY: test-molecule
-test-molecule: $(SCENARIOS) ## both Molecule scenarios
+test-molecule: ## every Molecule scenario
+	@tools/gates test-molecule-runs + test-molecule-default -- test-molecule-debian12
 
 .PHONY: test-molecule-default
-test-molecule-default: stage venv-ldap ## Molecule scenario default: Debian 13
+test-molecule-default: stage venv-ldap ## Molecule scenario default: what a gateway does, on Debian 13
 	@MOLECULE_GLOB='molecule/*/molecule.yml' molecule test -s default
 
+# In a network of its own, so that it runs beside the scenario default.
+.PHONY: test-molecule-runs
+test-molecule-runs: stage ## Molecule scenario runs: what runs of the playbook do, on Debian 13
+	@MOLECULE_GLOB='molecule/*/molecule.yml' tools/beside molecule test -s runs
+
 .PHONY: test-molecule-debian12
-test-molecule-debian12: stage ## Molecule scenario debian12
+test-molecule-debian12: stage ## Molecule scenario debian12: what a gateway does, on Debian 12
 	@MOLECULE_GLOB='molecule/*/molecule.yml' molecule test -s debian12

@@ -85,11 +85,7 @@ MUTATIONS = [
     ),
     Mutation("bare newlines", *main_cf("smtpd_forbid_bare_newline=no"), "test_smuggling.py::test_a_bare_newline_never_splits_a_message"),
     Mutation("the virus scanner", *amavis("@bypass_virus_checks_maps = (1);"), "test_promise.py::test_eicar_is_refused_at_the_end_of_data_and_never_arrives"),
-    Mutation(
-        "relaying",
-        *main_cf("smtpd_relay_restrictions=permit", "smtpd_recipient_restrictions=permit"),
-        "test_relaying.py::test_relaying_from_outside_is_refused",
-    ),
+    Mutation("relaying", *main_cf("mynetworks=0.0.0.0/0"), "test_relaying.py::test_relaying_from_outside_is_refused"),
     Mutation(
         "failing closed without clamd",
         *amavis("@av_scanners = ();"),
@@ -129,6 +125,8 @@ def noticed(mutation: Mutation) -> str:
         on_gateway(mutation.break_it)
         load(mutation.files)
         done = tests(mutation.test)
+    except subprocess.TimeoutExpired:
+        return f"the test does not end within {PATIENCE} s"
     finally:
         on_gateway(f"cp --archive {KEPT}/etc /")
         load(mutation.files)
@@ -144,7 +142,7 @@ def main() -> None:
     print(f"{len(chosen)} tests on the gateway as it is", flush=True)
     done = tests(*(mutation.test for mutation in chosen))
     if done.returncode:
-        sys.exit(f"they do not pass, so nothing is broken further:\n{done.stdout[-3000:]}")
+        sys.exit(f"they do not pass, so nothing is broken further:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
     missed = 0
     for number, mutation in enumerate(chosen, 1):
         started = time.monotonic()

@@ -10,11 +10,12 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _model, _schema
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _model, _results, _schema
 
 COLLECTION = pathlib.Path(__file__).resolve().parents[2]
 # What a role says of a service or of a file for this action alone.
 OF_A_SERVICE = ("optional", "foundation", "files")
+PROGRAM_HEADER = "#!/usr/bin/python3\n# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
 OF_A_FILE = ("template", "source", "present", "secret")
 
 
@@ -49,23 +50,29 @@ class ActionModule(ActionBase):
         # What validates, or what is validated, is not there yet; nor are keys and tables, which other tasks write first.
         if missing:
             result["warnings"] = [f"not validated, because packages have to be installed first: {', '.join(missing)}"]
-        elif self._task.check_mode and preflight["former"]:
+        elif self._task.check_mode and preflight["foreign_postfix"]:
             result["warnings"] = ["not validated, because this host is still as somebody else has set it up"]
         if result.get("warnings"):
             services = [service | {"validate": []} for service in services]
         sent = {"services": [{name: value for name, value in service.items() if name not in OF_A_SERVICE[:2]} for service in services]}
         secrets = [secret for role in roles for secret in self._declared(role, "secrets", variables) or []]
-        queued = step == "services" and "postfix" in roles and (preflight["former"] or preflight["queued_mail"])
-        if queued and preflight["former"]:
+        queued = step == "services" and "postfix" in roles and (preflight["foreign_postfix"] or preflight["queued_mail"])
+        if queued and preflight["foreign_postfix"]:
             self._queued_mail("held", preflight, given)
         done: dict[str, t.Any] = self._execute_module("antispam.gateway.service_config", sent | {"secrets": secrets}, task_vars=given)
         done["summary"] = [f"{name}: {action}" for name, action in done.get("actions", {}).items()]
         if done.get("backup"):
             done["summary"].append(f"copies of the files that somebody else wrote: {done['backup']}")
-        done["warnings"] = result.get("warnings", []) + done.get("warnings", [])
-        if queued:
-            mail = self._queued_mail("released" if done.get("failed") else "scanned", preflight, given)
-            done["warnings"] += mail.get("warnings", [])
+        _results.warn(done, result.get("warnings", []))
+        if queued and done.get("failed"):
+            try:
+                self._queued_mail("released", preflight, given)
+            except AnsibleActionFail as error:
+                # What went wrong first is said first.
+                done["msg"] = f"{done['msg']} Queued mail is still on hold: {error}"
+        elif queued:
+            mail = self._queued_mail("scanned", preflight, given)
+            _results.warn(done, mail.get("warnings") or [])
             done["summary"] += [f"queued mail, scanned and on its way: {message}" for message in mail.get("sent", [])]
         return done
 
@@ -114,7 +121,8 @@ class ActionModule(ActionBase):
         if "content" in file or not declared.get("present", True):
             return file
         if "source" in declared:
-            content = (COLLECTION / declared["source"]).read_text(encoding="utf-8")
+            # A program of the collection has no line that names its interpreter while it is a part of Ansible.
+            content = PROGRAM_HEADER + (COLLECTION / declared["source"]).read_text(encoding="utf-8")
         else:
             template = COLLECTION / "roles" / role / "templates" / f"{declared.get('template', declared['path']).lstrip('/')}.j2"
             try:

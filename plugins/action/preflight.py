@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
             problems = [] if only_ownership else self._login(model, given)
         findings = _judge.judge(model, None if only_ownership else observed)
         problems = findings.problems + self._sources(model) + problems
-        result["warnings"] = findings.warnings
+        result["warnings"] = findings.warnings + ([] if observed is None or only_ownership else self._store(model, given))
         if self._task.check_mode:
             # Nothing is taken over, so the rest can be shown as well.
             result["warnings"] = result["warnings"] + whose
@@ -52,13 +52,13 @@ class ActionModule(ActionBase):
             return result | {"failed": True, "msg": msg, "problems": problems}
         if observed is not None:
             lost = _take_over.lost_domains(model, observed["foreign"])
-            result |= {"former": bool(observed["foreign"]["postfix"]), "lost_domains": lost, "queued_mail": observed["queued_mail"]}
+            result |= {"foreign_postfix": bool(observed["foreign"]["postfix"]), "lost_domains": lost, "queued_mail": observed["queued_mail"]}
         if observed is not None and not only_ownership:
             result |= {
                 "debian": observed["system"][1],
                 "packages": observed["packages"],
                 "active": observed["active"],
-                "ours": [service for service, path in _judge.MARKED_FILES.items() if path in observed["marked"]],
+                "ours": [service for service, path in _model.OPTIONAL_FILES.items() if path in observed["marked"]],
                 "resolvers": observed["resolvers"],
             }
         return result | {"changed": False, "site": model.facts(findings.limits)}
@@ -68,6 +68,17 @@ class ActionModule(ActionBase):
         directory = self._loader.get_basedir()
         variables = ("gateway_recipient_sources", "gateway_sender_score_sources")
         return [problem for name in variables for problem in sources.mistakes(model.variables[name], directory, name)]
+
+    def _store(self, model: _model.Model, given: dict[str, t.Any]) -> list[str]:
+        """Ask the Redis server that the site names, by a call of its own, as _login does. Mail is judged without it, so it is no mistake."""
+        store, login = model.store, model.variables["gateway_redis"] or {}
+        if model.problems or store.own:
+            return []
+        asked = {"host": store.host, "port": store.port, "tls": store.tls, "username": login.get("username"), "password": login.get("password")}
+        questions = {"hostname": model.site.hostname, "ca_file": model.variables["gateway_tls_ca_file"] or None, "store": asked}
+        found = self._execute_module("antispam.gateway.survey", questions, task_vars=given)
+        said = found.get("store") or (found.get("msg") if found.get("failed") else "")
+        return [f"gateway_redis.server: {store.name} {said}; until that is put right, mail is judged without what is kept there"] if said else []
 
     def _login(self, model: _model.Model, given: dict[str, t.Any]) -> list[str]:
         """Log in to the smarthost, by a module of its own: what a module is given as a secret is masked in all that it returns."""

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Iterable
 
-from ansible_collections.antispam.gateway.plugins.module_utils import _debian, _files, _leftovers
+from ansible_collections.antispam.gateway.plugins.module_utils import _files, _foreign, _leftovers
 
 DIRECTORY = pathlib.Path("/var/backups/antispam-gateway")
 
@@ -25,12 +25,11 @@ def keep(paths: Iterable[str | os.PathLike[str]], check_mode: bool = False) -> s
 
     In check mode nothing is copied. Raises OSError where there is no room; then nothing was copied either.
     """
-    digests = _debian.shipped()
     found = {str(path): pathlib.Path(path).read_bytes() for path in paths if pathlib.Path(path).is_file()}
+    foreign = {path: content for path, content in found.items() if _foreign.is_foreign_content(path, content)}
     earlier = sorted(DIRECTORY.glob("*/")) if DIRECTORY.is_dir() else []
-    somebodys = {path: content for path, content in found.items() if _files.HEADER not in content[:512] and not _debian.is_shipped(path, content, digests)}
-    holding = {path: [folder for folder in earlier if _holds(folder, path, content)] for path, content in somebodys.items()}
-    due = {path: content for path, content in somebodys.items() if not holding[path]}
+    holding = {path: [folder for folder in earlier if _holds(folder, path, content)] for path, content in foreign.items()}
+    due = {path: content for path, content in foreign.items() if not holding[path]}
     if not due:
         # A run that was killed may have copied them.
         return str(max((folders[-1] for folders in holding.values()), default=""))
@@ -79,19 +78,11 @@ def _copy(path: pathlib.Path, content: bytes, folder: pathlib.Path) -> None:
         if parent != parent.parent and not copied.is_dir():
             copied.mkdir()
             _copy_access(parent, copied)
-    # Readable by nobody else before it has its owner and mode.
-    part = target.with_name(_leftovers.aside(target.name) + "copy")
-    part.unlink(missing_ok=True)
+    # Of a run that was killed.
+    _leftovers.remove(target.parent)
     status = path.stat()
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(content)
-        os.fchown(stream.fileno(), status.st_uid, status.st_gid)
-        os.fchmod(stream.fileno(), status.st_mode & 0o7777)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))
-    part.rename(target)
-    _files.sync_directory(target.parent)
+    _files.replace(target, content, (status.st_uid, status.st_gid), status.st_mode & 0o7777)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _copy_access(origin: pathlib.Path, copy: pathlib.Path) -> None:

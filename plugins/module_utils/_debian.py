@@ -9,6 +9,7 @@ the answers.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pathlib
 import re
@@ -29,25 +30,22 @@ def _text(path: pathlib.Path) -> str:
         return ""
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def shipped() -> dict[str, str]:
+@functools.cache
+def _shipped(status: pathlib.Path, hashes: pathlib.Path) -> dict[str, str]:
     """Return {path: MD5 digest of its content as the package wrote it}."""
-    found = dict(_CONFFILE.findall(_text(DPKG_STATUS)))
-    for line in _text(UCF_HASHES).splitlines():
+    found = dict(_CONFFILE.findall(_text(status)))
+    for line in _text(hashes).splitlines():
         digest, _space, path = line.partition("  ")
         found[path.strip()] = digest
-    for target, origin in COPIES.items():
-        if origin.is_file():
-            found[target] = _digest(origin.read_bytes())
     return found
 
 
-def is_shipped(path: str, content: bytes, digests: dict[str, str]) -> bool:
-    """Return whether a file is as its package wrote it. digests: those of shipped()."""
-    return digests.get(path) == _digest(content)
+def is_shipped(path: str, content: bytes) -> bool:
+    """Return whether a file is as its package wrote it."""
+    origin = COPIES.get(path)
+    if origin and origin.is_file():
+        return content == origin.read_bytes()
+    return _shipped(DPKG_STATUS, UCF_HASHES).get(path) == hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def answers(package: str) -> dict[str, str]:

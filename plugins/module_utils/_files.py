@@ -26,6 +26,8 @@ from ansible_collections.antispam.gateway.plugins.module_utils import _journal, 
 STATE_DIRECTORY = _journal.STATE_DIRECTORY
 # What every file that a template of this collection makes has among its first lines.
 HEADER = b"Managed by Ansible (antispam.gateway)"
+# The first line of a table.
+TABLE_HEADER = b"# " + HEADER + b". Changes made here are undone by the next run.\n"
 
 
 def _number(name: str, find: Callable[[str], int]) -> int:
@@ -36,6 +38,20 @@ def _number(name: str, find: Callable[[str], int]) -> int:
         if name.isascii() and name.isdigit():
             return int(name)
         raise
+
+
+def has_header(content: bytes) -> bool:
+    """Return whether a file with this content is ours: one that a template or a table of this collection makes."""
+    return HEADER in content[:512]
+
+
+def is_ours(path: pathlib.Path) -> bool:
+    """Return whether a file is there and is ours."""
+    try:
+        with open(path, "rb") as stream:
+            return has_header(stream.read(512))
+    except OSError:
+        return False
 
 
 def parse_mode(path: str | os.PathLike[str], mode: str) -> int:

@@ -73,44 +73,47 @@ class Foreign(TypedDict):
 
 def look(run: Run, files: Iterable[str]) -> Foreign:
     """Return what is somebody else's. files: configuration files of services that are to have ours, one a service."""
-    digests = _debian.shipped()
     in_force = []
     # What the service went on reading when we took it over was named then.
     for ours, pattern in (("/etc/amavis/conf.d/50-user", "etc/amavis/conf.d/*"), ("/etc/spamassassin/local.cf", "etc/spamassassin/*.cf")):
-        if not is_ours(ours):
+        if not _files.is_ours(_place(ours)):
             in_force += [f"/{path.relative_to(ROOT)}" for path in sorted(ROOT.glob(pattern)) if f"/{path.relative_to(ROOT)}" != ours]
     return Foreign(
-        postfix=_postfix(run) if is_somebodys("/etc/postfix/main.cf", {}) else None,
-        amavis=_statements("/etc/amavis/conf.d/50-user", digests),
-        spamassassin=_statements("/etc/spamassassin/local.cf", digests),
-        replaced=[path for path in files if is_somebodys(path, digests)],
-        in_force=[path for path in in_force if is_somebodys(path, digests)],
+        postfix=_postfix(run) if has_postfix() else None,
+        amavis=_statements("/etc/amavis/conf.d/50-user"),
+        spamassassin=_statements("/etc/spamassassin/local.cf"),
+        replaced=[path for path in files if is_foreign(path)],
+        in_force=[path for path in in_force if is_foreign(path)],
     )
 
 
-def is_ours(path: str) -> bool:
-    """Return whether a file begins with our header line."""
+def _place(path: str) -> pathlib.Path:
+    return ROOT / path.lstrip("/")
+
+
+def has_postfix() -> bool:
+    """Return whether this host has a Postfix that is not ours."""
+    return is_foreign("/etc/postfix/main.cf")
+
+
+def is_foreign(path: str) -> bool:
+    """Return whether a file is there, and is somebody else's."""
     try:
-        return _files.HEADER in (ROOT / path.lstrip("/")).read_bytes()[:512]
+        return is_foreign_content(path, _place(path).read_bytes())
     except OSError:
         return False
 
 
-def is_somebodys(path: str, digests: dict[str, str]) -> bool:
-    """Return whether a file is there, without our header, and not as its package wrote it."""
-    try:
-        content = (ROOT / path.lstrip("/")).read_bytes()
-    except OSError:
-        return False
-    return _files.HEADER not in content[:512] and not _debian.is_shipped(path, content, digests)
+def is_foreign_content(path: str, content: bytes) -> bool:
+    """Return whether a file with this content is somebody else's: neither ours nor as its package wrote it."""
+    return not _files.has_header(content) and not _debian.is_shipped(path, content)
 
 
-def _statements(path: str, digests: dict[str, str]) -> list[str]:
+def _statements(path: str) -> list[str]:
     """Return what stands in a file of amavis or SpamAssassin: no comments, and not what makes it a file of Perl."""
-    if not is_somebodys(path, digests):
+    if not is_foreign(path):
         return []
-    text = (ROOT / path.lstrip("/")).read_text(encoding="utf-8", errors="replace")
-    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines())
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in _read(path).splitlines())
     return [line for line in lines if line and not re.fullmatch(r"use strict;|1;", line)]
 
 
@@ -149,7 +152,7 @@ def master_cf(text: str) -> dict[str, str]:
 
 def _read(path: str) -> str:
     try:
-        return (ROOT / path.lstrip("/")).read_text(encoding="utf-8", errors="replace")
+        return _place(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 

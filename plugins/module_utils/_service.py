@@ -278,7 +278,18 @@ class Service:
         """Return why it is no use to wait any longer, '' where it may be."""
         return (self.unit.failed() if self.unit else "") or (self._faults() if self.options["throttles"] else "")
 
+    def _watched(self, holds: Callable[[float], str], left: float) -> str:
+        """Return what holds(left) returns, or raise Died as soon as a daemon has died: whoever asks for it is held until there is another one."""
+        said: list[str] = []
+        try:
+            _delivery.watch(lambda: said.append(holds(left)), self._faults)
+        except _delivery.Fault as fault:
+            raise Died(str(fault)) from None
+        return said[0]
+
     def _until(self, holds: Callable[[float], str]) -> None:
+        if self.options["throttles"]:
+            holds = functools.partial(self._watched, holds)
         problem = _services.until(holds, self, self.options["timeout"])
         if problem:
             # Which needs more than a reload, see throttles.
@@ -311,11 +322,11 @@ class Service:
             if rc:
                 raise _services.Failure((err or out).strip())
 
-    def journal(self) -> str:
-        """Return the last lines of the unit's journal as the end of a sentence, '' where there is no unit."""
+    def journal(self, until: float) -> str:
+        """Return the last lines of the unit's journal at a time as the end of a sentence, '' where there is no unit."""
         if not self.unit:
             return ""
         try:
-            return f". The last lines of its journal:\n{self.unit.journal()}"
+            return f". The last lines of its journal:\n{self.unit.journal(until)}"
         except OSError as error:
             return f" (no journal: {error})"

@@ -78,9 +78,12 @@ class Unit:
         except OSError:
             return set()
 
-    def journal(self) -> str:
-        """Return the last lines of what the unit has logged; raise OSError where there is no journalctl."""
-        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", "--unit", self.name]
+    def journal(self, until: float) -> str:
+        """Return the last lines of what the unit had logged at a time (seconds since 1970); raise OSError where there is no journalctl.
+
+        What it logs afterwards, when it is back with its old files, would hide why it failed.
+        """
+        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", f"--until=@{until:.6f}", "--unit", self.name]
         return str(self.module.run_command(command, handle_exceptions=False)[1]).strip()
 
 

@@ -30,7 +30,7 @@ _FORBIDDEN = re.compile("[\x00-\x20\x7f\u00a0\ufeff]")
 _QUOTED_VALUE = re.compile("[\x00-\x1f\x7f]")
 
 SUFFIX = {"lmdb": ".lmdb", "hash": ".db", "btree": ".db", "cdb": ".cdb"}
-HEADER = "# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
+HEADER = _files.TABLE_HEADER.decode()
 
 
 def check(key: str, value: str, secret: bool = False) -> None:

@@ -102,10 +102,11 @@ def switch(services: list[Service], read: Read) -> None:
                 service.activate()
         except BaseException as failure:
             # Whatever it is: a gateway that runs with half of the files is the worst of all.
+            failed = time.time()
             back = roll_back(done, switched, isinstance(failure, Died))
             if not isinstance(failure, (_services.Failure, OSError)):
                 raise
-            raise _services.Failure(service.mask(f"{service.name}: {failure}; {back}{service.journal()}")) from failure
+            raise _services.Failure(service.mask(f"{service.name}: {failure}; {back}{service.journal(failed)}")) from failure
         _journal.end(_files.STATE_DIRECTORY)
 
 
@@ -123,8 +124,8 @@ def roll_back(services: list[Service], switched: list[_files.File], died: bool) 
 
 def replaced(services: Iterable[Service]) -> list[pathlib.Path]:
     """Return the files that somebody else may have written and that are about to change. An obsolete file is ours, unless Postfix is not."""
-    former = _foreign.is_somebodys("/etc/postfix/main.cf", {})
-    return [file.path for service in services for file in service.changed_files if file.before is not None and (former or file in service.configuration)]
+    foreign = _foreign.has_postfix()
+    return [file.path for service in services for file in service.changed_files if file.before is not None and (foreign or file in service.configuration)]
 
 
 def remember(services: Iterable[Service], read: Read) -> None:

@@ -169,7 +169,7 @@ def run(module: AnsibleModule, given: dict[str, t.Any], secret: bool) -> dict[st
         texts = ["(the entries are secret)\n"] * 2 if secret else [text(shown), text(source.after)]
         result["diff"] = {"before_header": path, "after_header": path, "before": texts[0], "after": texts[1]}
         # Ours has its text beside it, with our header.
-        if source.before is None or _files.HEADER not in source.before:
+        if not _files.has_header(source.before or b""):
             result["backup"] = _backup.keep(table.files(), module.check_mode)
         if not module.check_mode:
             try:

@@ -60,7 +60,7 @@ debian:
   description: The major version of Debian on the host.
   returned: success, with O(survey)
   type: str
-former:
+foreign_postfix:
   description: Whether the host has a Postfix that somebody else has set up.
   returned: success, with O(survey)
   type: bool

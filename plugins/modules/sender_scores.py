@@ -139,8 +139,6 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.antispam.gateway.plugins.module_utils import _backup, _changeset, _files, _leftovers, _services, _source_options
 
-HEADER = b"# Managed by Ansible (antispam.gateway). Changes made here are undone by the next run.\n"
-
 # {sender: points}, as they stand in the file.
 Entries = dict[bytes, bytes]
 
@@ -160,7 +158,7 @@ def parse(text: bytes | None) -> Entries:
 
 
 def render(entries: Entries) -> bytes:
-    return HEADER + b"".join(key + b" " + value + b"\n" for key, value in sorted(entries.items()))
+    return _files.TABLE_HEADER + b"".join(key + b" " + value + b"\n" for key, value in sorted(entries.items()))
 
 
 def wanted_entries(options: dict[str, t.Any], before: Entries) -> Entries:
@@ -192,10 +190,11 @@ def activate(module: AnsibleModule, amavis: _services.Unit, file: _files.File) -
                 if problem:
                     raise _services.Failure(problem)
         except _services.Failure as failure:
+            failed = time.time()
             _files.restore([file])
             with contextlib.suppress(_services.Failure):
                 amavis.apply("reload")
-            raise _services.Failure(f"{failure}; the old scores are back. The last lines of its journal:\n{amavis.journal()}") from failure
+            raise _services.Failure(f"{failure}; the old scores are back. The last lines of its journal:\n{amavis.journal(failed)}") from failure
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any] | None:
@@ -224,7 +223,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any] | None:
                 f" at most {options['max_removed_percent']:g} % may). Look at the sources;"
                 f" if they are right, set {_source_options.called(options, 'allow_removals')}: true for one run."
             )
-    file = _files.File(path, there.before if not change and before and (there.before or b"").startswith(HEADER) else render(after))
+    file = _files.File(path, there.before if not change and before and (there.before or b"").startswith(_files.TABLE_HEADER) else render(after))
     pending = given.partition(" ")[2] != held and not amavis.stopped
     changed = file.differs or pending
     backup = _backup.keep([file.path], module.check_mode) if changed else ""

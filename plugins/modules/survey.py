@@ -56,6 +56,28 @@ options:
     type: list
     elements: str
     default: []
+  store:
+    description: A Redis server to log in to.
+    type: dict
+    suboptions:
+      host:
+        description: Name or IP address.
+        type: str
+        required: true
+      port:
+        description: TCP port.
+        type: int
+        required: true
+      tls:
+        description: Whether to use TLS, with a certificate for O(store.host).
+        type: bool
+        default: false
+      username:
+        description: The user. Without it the one that Redis calls C(default).
+        type: str
+      password:
+        description: Its password.
+        type: str
   servers:
     description: SMTP servers to speak to.
     type: list
@@ -173,6 +195,10 @@ certificate:
       C(expired), when it ended; C(other_name), whether it is not for O(hostname).
   returned: success
   type: dict
+store:
+  description: Why O(store) cannot be used, empty where it can, and where none is named.
+  returned: success
+  type: str
 ca_file:
   description: Why O(ca_file) cannot be used, empty where it can.
   returned: success
@@ -197,6 +223,7 @@ import functools
 import pathlib
 import re
 import shutil
+import socket
 import ssl
 import typing as t
 
@@ -277,6 +304,28 @@ def nameserver(address: str) -> dict[str, str]:
         return {"unanswered": str(error)}
 
 
+def store(given: dict[str, t.Any], authorities: str | None) -> str:
+    """Log in to a Redis server; return why that cannot be done, '' where it can. given: the option store; authorities: a file of certificates."""
+    login = [given["username"], given["password"]] if given["username"] else [given["password"]] if given["password"] else []
+    questions = ([["AUTH", *login]] if login else []) + [["PING"]]
+    try:
+        with socket.create_connection((given["host"], given["port"]), TIMEOUT) as connection:
+            if given["tls"]:
+                context = ssl.create_default_context()
+                if authorities:
+                    context.load_verify_locations(authorities)
+                connection = context.wrap_socket(connection, server_hostname=given["host"])
+            for question in questions:
+                words = [word.encode() for word in question]
+                connection.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+                reply = connection.recv(500).decode("utf-8", "replace")
+                if not reply.startswith("+"):
+                    return f"does not let this gateway in ({reply.strip().lstrip('-') or 'it hangs up'})"
+    except OSError as error:
+        return f"does not answer ({error})"
+    return ""
+
+
 def server(given: dict[str, t.Any], hostname: str, authorities: str | None) -> dict[str, t.Any]:
     """Describe a server as RETURN has it. given: an element of the option servers; authorities: a file of certificates."""
     host, port = given["host"], given["port"]
@@ -312,15 +361,6 @@ def tls_problem(host: str, port: int, certificate_names: list[str], hostname: st
     return f"{host} refuses STARTTLS ({' '.join(lines(result))})" if result["refused_at"] == "starttls" else ""
 
 
-def marked(path: str) -> bool:
-    """Return whether a file has our header line among its first ones."""
-    try:
-        with open(path, "rb") as stream:
-            return _files.HEADER in stream.read(512)
-    except OSError:
-        return False
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -334,6 +374,16 @@ def main() -> None:
             "hostname": {"type": "str", "required": True},
             "ca_file": {"type": "path"},
             "nameservers": {"type": "list", "elements": "str", "default": []},
+            "store": {
+                "type": "dict",
+                "options": {
+                    "host": {"type": "str", "required": True},
+                    "port": {"type": "int", "required": True},
+                    "tls": {"type": "bool", "default": False},
+                    "username": {"type": "str"},
+                    "password": {"type": "str", "no_log": True},
+                },
+            },
             "servers": {
                 "type": "list",
                 "elements": "dict",
@@ -367,13 +417,14 @@ def main() -> None:
             listeners=listeners,
             active=active,
             running=_host.running(options["processes"]),
-            marked=[path for path in options["marked_files"] if marked(path)],
+            marked=[path for path in options["marked_files"] if _files.is_ours(pathlib.Path(path))],
             foreign=_foreign.look(functools.partial(module.run_command, handle_exceptions=False), options["config_files"]),
             queued_mail=_queue.Record().pending,
             resolvers=_host.resolv_conf(),
             free=free(),
             certificate=certificate(module, options["certificate"], options["key"], options["hostname"]),
             ca_file=unusable,
+            store=store(options["store"], authorities) if options["store"] else "",
             nameservers=list(asked),
             servers=list(met),
         )

@@ -34,14 +34,6 @@ OTHER_MTAS = (
 DHCP_CLIENTS = ["dhclient", "dhcpcd", "NetworkManager"]
 MAILBOX_PORTS = (110, 143, 993, 995)
 ADVICE_ON_TLS = "set it right there, name its authority in gateway_tls_ca_file, or lower the level"
-# Files that show whether a service that not every site has was set up by this collection. Somebody else's is left alone.
-MARKED_FILES = {
-    "dkimpy_milter": "/etc/dkimpy-milter/dkimpy-milter.conf",
-    "dovecot": "/etc/dovecot/dovecot.conf",
-    "mta_sts": "/etc/mta-sts-daemon.yml",
-    "postfwd": "/etc/default/postfwd",
-    "postgrey": "/etc/default/postgrey",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +47,7 @@ class Owner:
 
 OPTIONAL_UNITS = {
     "postgrey": "postgrey.service",
+    "policy_service": "gateway-policy-service.service",
     "postfwd": "postfwd.service",
     "mta_sts": "postfix-mta-sts-resolver.service",
     "dkimpy_milter": "dkimpy-milter.service",
@@ -87,12 +80,11 @@ def questions(model: _model.Model) -> dict[str, Any]:
     certificate, key = model.certificate
     given = model.variables
     return {
-        "hostname": model.site.hostname or "localhost",
+        **ownership_questions(model),
         "ports": [*owners(model), *MAILBOX_PORTS],
         "units": ["unbound.service", *sorted({unit for owner in owners(model).values() for unit in owner.units})],
         "processes": DHCP_CLIENTS,
-        "marked_files": list(MARKED_FILES.values()),
-        "config_files": _take_over.files(model),
+        "marked_files": list(_model.OPTIONAL_FILES.values()),
         "certificate": certificate,
         "key": key,
         "ca_file": given["gateway_tls_ca_file"],
@@ -146,6 +138,7 @@ def judge(model: _model.Model, observed: Observed | None) -> Findings:
             model.variables["clamav_official_databases"],
             model.variables["gateway_limits"],
             bool(model.outgoing.accounts),
+            model.variables["redis_maxmemory_mib"] if model.optional["redis"] else 0,
         )
     except _limits.Contradiction as contradiction:
         problems.append(f"gateway_limits: {contradiction}")

@@ -40,12 +40,18 @@ class Contradiction(ValueError):
 
 
 def derive(
-    cpus: int, memory: int, message_size_limit: int, official_databases: bool, overrides: Mapping[str, int | None] | None, submission: bool = False
+    cpus: int,
+    memory: int,
+    message_size_limit: int,
+    official_databases: bool,
+    overrides: Mapping[str, int | None] | None,
+    submission: bool = False,
+    store: int = 0,
 ) -> dict[str, int]:
     """Return every limit, with the given ones in place of the derived, or raise Contradiction.
 
     memory is in MiB, message_size_limit in bytes; of the limits, clamd_concurrent_reload is a bool.
-    With submission there are two more ports whose clients wait for the same workers.
+    With submission there are two more ports whose clients wait for the same workers. store: MiB that the host's own Redis server may fill.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     limits: dict[str, int] = {"cpus": cpus, "memory_mib": memory, "message_size_limit": message_size_limit}
@@ -55,9 +61,10 @@ def derive(
         return limits[name]
 
     clamd = CLAMD_OFFICIAL_MIB if official_databases else CLAMD_CUSTOM_MIB
-    reload_twice = limit("clamd_concurrent_reload", memory >= SYSTEM_MIB + 2 * clamd + 2 * WORKER_MIB)
+    reload_twice = limit("clamd_concurrent_reload", memory >= SYSTEM_MIB + store + 2 * clamd + 2 * WORKER_MIB)
     clamd *= 2 if reload_twice else 1
-    room = max((memory - SYSTEM_MIB - clamd) // WORKER_MIB, 0)
+    others = SYSTEM_MIB + clamd + store
+    room = max((memory - others) // WORKER_MIB, 0)
     # Two or three workers a CPU is where throughput stops growing; 20 is the recipe's.
     workers = limit("workers", max(2, min(20, math.ceil(cpus * 2.5), room)))
     limit("scan_deadline", 60)
@@ -65,7 +72,7 @@ def derive(
     proxy = limit("proxy_timeout", 300)
     # Who waits longer for a worker than proxy_timeout is asked to come back.
     usual = limit("usual_scan", 5)
-    spare = (memory - SYSTEM_MIB - clamd - workers * WORKER_MIB) // SMTPD_MIB
+    spare = (memory - others - workers * WORKER_MIB) // SMTPD_MIB
     in_time = workers * max((proxy - 1) // max(usual, 1), 1)
     submitting = SUBMISSION_PORTS * limit("submission_processes", workers) if submission else 0
     in_time = max(in_time - submitting, 1)
@@ -77,6 +84,8 @@ def derive(
     limit("connections_per_minute", 60 * workers)
     limit("messages_per_minute", 60 * workers)
     limit("recipients_per_minute", 600 * workers)
+    # Who logs in sends a message; more than an office behind one address does is guessing.
+    limit("logins_per_minute", 30)
 
     inner = limit("reinjection_size_limit", message_size_limit + HEADER_HEADROOM)
     unpacked = limit("unpack_quota", 10 * message_size_limit)
@@ -87,12 +96,12 @@ def derive(
     limit("clamd_stream_size", max(inner, unpacked))
     limit("clamd_scan_size", max(4 * message_size_limit, 100 * MIB))
 
-    _check(limits, clamd, submitting)
+    _check(limits, clamd, submitting, store)
     return limits
 
 
-def _check(limits: dict[str, int], clamd: int, submitting: int) -> None:
-    """clamd: its memory in MiB; submitting: SMTP server processes on the ports for submission."""
+def _check(limits: dict[str, int], clamd: int, submitting: int, store: int) -> None:
+    """clamd, store: their memory in MiB; submitting: SMTP server processes on the ports for submission."""
     problems: list[str] = []
     workers, smtpd = limits["workers"], limits["smtpd_processes"]
     usual, scan, child, proxy = (limits[name] for name in ("usual_scan", "scan_deadline", "child_timeout", "proxy_timeout"))
@@ -109,10 +118,11 @@ def _check(limits: dict[str, int], clamd: int, submitting: int) -> None:
     if problems:
         raise Contradiction("; ".join(problems))
 
-    total = SYSTEM_MIB + clamd + workers * WORKER_MIB
+    total = SYSTEM_MIB + clamd + store + workers * WORKER_MIB
+    kept = f" + {store} MiB for what is learned" if store else ""
     need(
         total <= limits["memory_mib"],
-        f"memory: {SYSTEM_MIB} MiB for the system + {clamd} MiB for clamd + {workers} workers x {WORKER_MIB} MiB"
+        f"memory: {SYSTEM_MIB} MiB for the system + {clamd} MiB for clamd{kept} + {workers} workers x {WORKER_MIB} MiB"
         f" = {total} MiB, but the host has {limits['memory_mib']} MiB",
     )
     need(usual <= scan, f"usual_scan {usual} s must not be above scan_deadline {scan} s, where a scan is ended")

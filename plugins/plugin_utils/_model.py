@@ -15,7 +15,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.antispam.gateway.plugins.module_utils import _addresses, _dnsbl
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _attachments, _outgoing, _parameters, _refusals, _schema, _shared, _site
+from ansible_collections.antispam.gateway.plugins.plugin_utils import (
+    _attachments,
+    _channel_keys,
+    _outgoing,
+    _parameters,
+    _policies,
+    _refusals,
+    _schema,
+    _shared,
+    _site,
+    _store,
+    _teaching,
+)
 
 # The TCP ports of the loopback interface on which the gateway's own services meet.
 PORTS = {
@@ -26,6 +38,7 @@ PORTS = {
     "originating": 10027,
     "postgrey": 10023,
     "postfwd": 10040,
+    "policy_service": 10041,
     "mta_sts": 8461,
     "dkimpy_milter": 8892,
     # smtp-sink(1), for as long as a run looks whether smtp(8) delivers.
@@ -33,6 +46,22 @@ PORTS = {
 }
 # RFC 2606. Mail for it goes to that server, and is refused to everybody else.
 PROBE_DOMAIN = "gateway-probe.invalid"
+# The file of each service that not every site has. It shows whether this collection has set the service up; somebody else's is left alone.
+OPTIONAL_FILES = {
+    "dkimpy_milter": "/etc/dkimpy-milter/dkimpy-milter.conf",
+    "dovecot": "/etc/dovecot/dovecot.conf",
+    "mta_sts": "/etc/mta-sts-daemon.yml",
+    "phishing_feeds": "/etc/systemd/system/gateway-phishing-feeds.timer",
+    "policy_service": "/etc/systemd/system/gateway-policy-service.service",
+    "postfwd": "/etc/default/postfwd",
+    "postgrey": "/etc/default/postgrey",
+    "records": "/etc/systemd/system/gateway-records.service",
+    "redis": "/etc/redis/redis.conf",
+    "rule_channels": "/etc/systemd/system/gateway-rule-channels.timer",
+    "stunnel": "/etc/systemd/system/gateway-redis-tls.service",
+    "teaching": "/etc/systemd/system/gateway-bayes-mailboxes.timer",
+    "unbound": "/etc/unbound/unbound.conf",
+}
 # What tables are made of. They may be large, and no template reads them.
 TABLES = ("gateway_recipients", "gateway_recipient_sources", "gateway_aliases", "gateway_sender_scores", "gateway_sender_score_sources")
 
@@ -45,6 +74,11 @@ class Model:
     variables: dict[str, Any]
     site: _site.Site
     outgoing: _outgoing.Outgoing
+    teaching: _teaching.Teaching
+    policies: _policies.Policies
+    store: _store.Store
+    # Whether it is this gateway that reads the mailboxes that teach.
+    reads_mailboxes: bool
     # Sentences. The settings are only whole where there is no problem.
     problems: list[str]
     warnings: list[str]
@@ -78,8 +112,15 @@ class Model:
             "dkimpy_milter": given["gateway_dkim_ed25519"] and bool(self.outgoing.dkim_domains),
             "dovecot": bool(given["gateway_accounts"]),
             "mta_sts": given["gateway_mta_sts"],
+            "phishing_feeds": bool(given["spamassassin_phishing_feeds"]),
+            "policy_service": bool(self.policies.policies),
             "postfwd": bool(given["gateway_accounts"]) and limited,
             "postgrey": given["gateway_greylisting"],
+            "records": given["gateway_records"],
+            "redis": self.store.wanted and self.store.own,
+            "rule_channels": bool(given["spamassassin_channels"]),
+            "stunnel": self.store.wanted and self.store.tls,
+            "teaching": given["gateway_bayes"],
             "unbound": self.own_resolver,
         }
 
@@ -91,16 +132,23 @@ class Model:
 
     def facts(self, limits: Mapping[str, Any]) -> dict[str, Any]:
         """Return what tasks and templates read, without any secret: plain lists, dictionaries and text."""
-        site, outgoing = self.site, self.outgoing
+        site, outgoing, addresses = self.site, self.outgoing, self.teaching.addresses
         certificate, key = self.certificate
         probe = {PROBE_DOMAIN: f"smtp:[{self.loopback}]:{PORTS['probe']}"}
+        teaching = {address: f"bayes:{kind}" for address, kind in addresses.items()}
         return {
             **site.facts(),
             **outgoing.facts(),
-            "tables": {**site.tables(), **outgoing.tables(), "transport": site.transport() | probe},
+            **self.policies.facts(),
+            "tables": {**site.tables(), **outgoing.tables(), "transport": site.transport() | probe | teaching},
+            "relay_recipients": sorted({*site.relay_recipients(), *addresses}),
+            "bayes_addresses": sorted(addresses),
+            "store": self.store.facts(),
+            "reads_mailboxes": self.reads_mailboxes,
             "refusals": _refusals.templates(self.variables),
             "refusal_words": _refusals.words(self.variables),
             "attachment_rules": _attachments.rules(self.variables),
+            "rule_channels": [] if self.problems else _channel_keys.channels(self.variables),
             "tls_certificate": certificate,
             "tls_key": key,
             "nameservers": self.nameservers,
@@ -121,12 +169,17 @@ def derive(given: Mapping[str, Any], template: Callable[[Any], Any]) -> Model:
     _compute_defaults(variables, given)
     unknown, warnings = _schema.unknown(given)
     problems = unknown + problems + _shared.check(variables) + _refusals.check(variables) + _attachments.check(variables)
-    problems += _parameters.write_all(variables)
+    problems += _feed_problems(variables) + _channel_keys.check(variables) + _parameters.write_all(variables)
     site = _site.Site(variables, unusable)
     outgoing = _outgoing.Outgoing(site, variables)
+    teaching, policies = _teaching.Teaching(site, variables), _policies.Policies(site, variables)
+    store = _store.Store(variables)
     found, more = _dnsbl.check(variables["gateway_dnsbl_lists"], variables["gateway_dnsbl_threshold"])
-    problems += site.problems + outgoing.problems + found + _signature_problems(variables)
-    return Model(variables, site, outgoing, problems, warnings + more)
+    problems += site.problems + outgoing.problems + teaching.problems + policies.problems + store.problems
+    problems += found + _signature_problems(variables) + _authentication_problems(variables) + _pen_pal_problems(variables)
+    problems += _record_problems(variables)
+    reads_mailboxes = _store.reads_mailboxes(variables, given)
+    return Model(variables, site, outgoing, teaching, policies, store, reads_mailboxes, problems, warnings + more)
 
 
 def settings(given: Mapping[str, Any], template: Callable[[Any], Any]) -> dict[str, Any]:
@@ -150,6 +203,9 @@ def _compute_defaults(variables: dict[str, Any], given: Mapping[str, Any]) -> No
         variables["gateway_contact"] = f"postmaster@{first}" if (first := _first_domain(variables)) else ""
     if variables["amavis_banned_extensions"] is None:
         variables["amavis_banned_extensions"] = _attachments.default()
+    for box in variables["gateway_bayes_mailboxes"]:
+        # RFC 8314 and RFC 3501.
+        box.update(port=box["port"] or (143 if box["starttls"] else 993))
     if variables["gateway_dane"] is None:
         variables["gateway_dane"] = variables["gateway_own_resolver"] and not variables["gateway_nameservers"]
 
@@ -162,6 +218,16 @@ def _first_domain(variables: Mapping[str, Any]) -> str:
         except ValueError:
             return ""
     return ""
+
+
+def _authentication_problems(variables: Mapping[str, Any]) -> list[str]:
+    """A proof that nobody asks for is never given."""
+    if not variables["gateway_protect_own_domains"] or variables["gateway_sender_authentication"]:
+        return []
+    return [
+        "gateway_protect_own_domains: with gateway_sender_authentication: false neither SPF nor DKIM is asked, so that no message could prove where it"
+        " comes from; set gateway_sender_authentication to true, or gateway_protect_own_domains to false"
+    ]
 
 
 def _signature_problems(variables: Mapping[str, Any]) -> list[str]:
@@ -180,4 +246,39 @@ def _signature_problems(variables: Mapping[str, Any]) -> list[str]:
                 f"clamav_database_custom_urls[{index}]: this is not the URL of a signature file; write http://, https://, ftp:// or file://"
                 " and the path of a file such as local.ndb"
             )
+    return problems
+
+
+def _record_problems(variables: Mapping[str, Any]) -> list[str]:
+    days, size = variables["gateway_records_days"], variables["gateway_records_max_bytes"]
+    found = []
+    if not 1 <= days <= 3650:
+        found.append(f"gateway_records_days: {days} is no number of days from 1 to 3650; where nothing is to be kept, set gateway_records to false")
+    if size < 16 * 1024**2:
+        found.append(f"gateway_records_max_bytes: {size} is too little to keep records; give 16777216 (16 MiB) at least, or set gateway_records to false")
+    return found
+
+
+def _pen_pal_problems(variables: Mapping[str, Any]) -> list[str]:
+    problems = []
+    points, days = variables["amavis_penpals_bonus_score"], variables["amavis_penpals_days"]
+    if points is not None and not 0 < points <= 10:
+        problems.append(
+            f"amavis_penpals_bonus_score: {points:g} is not more than 0 and at most 10; write points within that, or set gateway_pen_pals: false to give none"
+        )
+    if days is not None and not 1 <= days <= 365:
+        problems.append(f"amavis_penpals_days: {days} is not from 1 to 365; write a number of days within that")
+    return problems
+
+
+def _feed_problems(variables: Mapping[str, Any]) -> list[str]:
+    """The plugin Phishing has one list of each format."""
+    problems, seen = [], set()
+    for index, feed in enumerate(variables["spamassassin_phishing_feeds"]):
+        variable = f"spamassassin_phishing_feeds[{index}]"
+        if feed["format"] in seen:
+            problems.append(f"{variable}.format: {feed['format']} is there already, and SpamAssassin reads one list of each format; keep one of them")
+        seen.add(feed["format"])
+        if not re.fullmatch(r"https?://[^\s/]+/\S*", feed["url"]):
+            problems.append(f"{variable}.url: this is not a URL of a list; write http:// or https://, a host and a path")
     return problems

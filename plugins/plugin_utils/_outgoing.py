@@ -72,6 +72,8 @@ class Outgoing(_site.Description):
     def __init__(self, site: _site.Site, variables: Mapping[str, Any]) -> None:
         super().__init__()
         self.site = site
+        # The logins that may name anybody as the author.
+        self.any_from: set[str] = set()
         self.accounts = self._accounts(variables["gateway_accounts"])
         smarthost = variables["gateway_smarthost"] or {}
         self.smarthost = self._smarthost(smarthost) if smarthost else None
@@ -106,6 +108,8 @@ class Outgoing(_site.Description):
             if name in result:
                 self.problems.append(f"{variable}.name: {name} stands in the list twice; keep one of them")
             result[name] = senders
+            if entry.get("any_from"):
+                self.any_from.add(name)
         return result
 
     def _smarthost(self, given: Mapping[str, Any]) -> _addresses.NextHop | None:
@@ -176,6 +180,7 @@ class Outgoing(_site.Description):
     def facts(self) -> dict[str, Any]:
         return {
             "logins": list(self.accounts),
+            "authors": self.authors(),
             "relayhost": self.relayhost(),
             "dkim_domains": self.dkim_domains,
             "dkim_selector": self.dkim_selector,
@@ -193,6 +198,10 @@ class Outgoing(_site.Description):
             for sender in senders:
                 owners.setdefault(sender, []).append(login)
         return {sender: ", ".join(logins) for sender, logins in owners.items()}
+
+    def authors(self) -> dict[str, list[str] | None]:
+        """Whom an account may name as the author: {login: addresses}, None for anybody."""
+        return {login: None if login in self.any_from else sorted(senders) for login, senders in self.accounts.items()}
 
     def relayhost(self) -> str:
         return str(self.smarthost) if self.smarthost else ""

@@ -155,6 +155,7 @@ WRITERS: dict[str, Callable[[Any], Any]] = {
     "resolver_settings": _lines,
     "clamav_clamd_parameters": _lines,
     "clamav_freshclam_parameters": _lines,
+    "redis_parameters": _lines,
     "dovecot_settings": _joined(" "),
     "dkimpy_milter_settings": _joined(","),
     "spamassassin_scores": spamassassin_score,

@@ -17,6 +17,10 @@ from typing import Any
 TEXTS = {
     "spam": "This message looks like spam",
     "dmarc": "The domain of the author asks to refuse this message, which did not come from its servers (DMARC)",
+    "authors": "From in the header of this message names more than one author; send it with one From that has one address (DMARC)",
+    "own_domain": "This message claims to come from {domain}, which is served here, and neither SPF nor DKIM proves it",
+    "from": "This account may not send with {address} in From or Sender; write one of the account's own addresses there",
+    "from_unclear": "From in the header of this message is missing, wrong or there twice; write one From, such as From: name@example.com",
     "virus": "This message contains a virus: {virus}",
     "attachment": "The attachment {file} is not accepted here: {reason}",
     "unreadable": "This message has an encrypted or damaged attachment, which cannot be checked for viruses",
@@ -26,11 +30,17 @@ TEXTS = {
 # {kind: {placeholder: the macro of amavis that has it}}. A name may be as long as its sender likes.
 PLACEHOLDERS = {
     "virus": {"virus": "[:limit|80|%V]"},
+    # As the hook 44-authors shortens it.
+    "from": {"address": "[:supplementary_info|GATEWAY-ADDRESS]"},
+    # One of gateway_domains.
+    "own_domain": {"domain": "[:limit|80|[:supplementary_info|GATEWAY-DOMAIN]]"},
     # What the hook 44-attachments makes of amavis's own description of the part, and of the rule.
     "attachment": {"file": "%F", "reason": "[:limit|80|[:banning_rule_comment]]"},
 }
 # A scan that did not finish is nobody's mistake: the client only comes back, and there is nobody to turn to.
 UNFINISHED = "The check of this message was not finished, please try again later"
+# Of what is sent to the addresses of gateway_bayes_addresses.
+NOT_LEARNED = "To teach the gateway, forward the message as an attachment, to this address alone"
 _TEXT_LENGTH, _CONTACT_LENGTH = 130, 80
 _CONTACT = re.compile(r"(?:https?://[!-~]+|(?:mailto:)?[!-?A-~]+@[A-Za-z0-9.-]+\.[A-Za-z0-9-]+)\Z", re.ASCII)
 
@@ -66,21 +76,24 @@ def check(variables: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _texts(variables: Mapping[str, Any]) -> dict[str, str]:
+    """Return {kind: the text of the site, or else the default}."""
+    return TEXTS | {kind: text for kind, text in variables["gateway_refusal_texts"].items() if text}
+
+
 def words(variables: Mapping[str, Any]) -> dict[str, str]:
     """Return {kind: how the text of a refusal begins, up to what is different each time}."""
-    given = {kind: text for kind, text in variables["gateway_refusal_texts"].items() if text}
-    return {kind: given.get(kind, default).partition("{")[0].strip() for kind, default in TEXTS.items()}
+    return {kind: text.partition("{")[0].strip() for kind, text in _texts(variables).items()}
 
 
 def templates(variables: Mapping[str, Any]) -> dict[str, str]:
-    """Return {kind: what amavis expands}, with `unfinished` for scans that did not finish."""
+    """Return {kind: what amavis expands}, with `unfinished` for scans that did not finish, `not_learned` for what cannot teach."""
     contact = variables["gateway_contact"]
     end = literal(f". If this is a mistake, turn to {contact}") if contact else ""
-    given = {kind: text for kind, text in variables["gateway_refusal_texts"].items() if text}
     result = {}
-    for kind, default in TEXTS.items():
-        text = literal(given.get(kind, default))
+    for kind, given in _texts(variables).items():
+        text = literal(given)
         for name, macro in PLACEHOLDERS.get(kind, {}).items():
             text = text.replace("{" + name + "}", macro)
         result[kind] = f"id=%n - {text}{end}"
-    return result | {"unfinished": f"id=%n - {UNFINISHED}"}
+    return result | {"unfinished": f"id=%n - {UNFINISHED}", "not_learned": f"id=%n - {NOT_LEARNED}"}

@@ -62,6 +62,7 @@ SHARED: dict[str, dict[str, str]] = {
         "Socket": _INTERNAL,
     },
     "mta_sts_settings": {"host": _INTERNAL, "port": _INTERNAL},
+    "redis_parameters": {"port": _INTERNAL, "unixsocket": _INTERNAL, "unixsocketperm": _INTERNAL},
     "resolver_settings": {"interface": _INTERNAL},
 }
 # What a listener in front of the filter has beside those of main.cf.

@@ -21,7 +21,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.antispam.gateway.plugins.module_utils import _source_options
-from ansible_collections.antispam.gateway.plugins.plugin_utils import _content
+from ansible_collections.antispam.gateway.plugins.plugin_utils import _content, _results
 from ansible_collections.antispam.gateway.plugins.plugin_utils._cache import Cache, Check, Prepared
 from ansible_collections.antispam.gateway.plugins.plugin_utils.sources import Source, SourceError
 
@@ -91,7 +91,7 @@ class TableAction(ActionBase):
             result["left_out"] = prepared.skipped
         if prepared.skipped:
             first = "; ".join(_first(prepared.problems[:3], prepared.skipped))
-            result.setdefault("warnings", []).append(f"{subject}: {self._count(prepared.skipped)} left out: {first}")
+            _results.warn(result, [f"{subject}: {self._count(prepared.skipped)} left out: {first}"])
         return result
 
     def sources(self, options: dict[str, Any]) -> list[Source]:

@@ -38,6 +38,7 @@ FILES = {
     "/etc/dkimpy-milter/dkimpy-milter.conf": "dkimpy_milter_settings",
     "/etc/dovecot/dovecot.conf": "dovecot_settings",
     "/etc/mta-sts-daemon.yml": "mta_sts_settings",
+    "/etc/redis/redis.conf": "redis_parameters",
     "/etc/unbound/unbound.conf": "resolver_settings",
 }
 _SECRET = re.compile(r"passw|secret|token|dsn|dbi:|user\S*:\S+@", re.IGNORECASE)
@@ -47,15 +48,8 @@ NAMED = 10
 
 def files(model: _model.Model) -> list[str]:
     """Return the configuration files of the services that the site wants, beside those of Postfix, amavis and SpamAssassin."""
-    optional = {
-        "/etc/default/postfwd": "postfwd",
-        "/etc/default/postgrey": "postgrey",
-        "/etc/dkimpy-milter/dkimpy-milter.conf": "dkimpy_milter",
-        "/etc/dovecot/dovecot.conf": "dovecot",
-        "/etc/mta-sts-daemon.yml": "mta_sts",
-        "/etc/unbound/unbound.conf": "unbound",
-    }
-    return [path for path in FILES if path not in optional or model.optional[optional[path]]]
+    unwanted = {path for service, path in _model.OPTIONAL_FILES.items() if not model.optional[service]}
+    return [path for path in FILES if path not in unwanted]
 
 
 def findings(model: _model.Model, foreign: dict[str, Any]) -> list[str]:
@@ -74,7 +68,8 @@ def findings(model: _model.Model, foreign: dict[str, Any]) -> list[str]:
 
 def lost_domains(model: _model.Model, foreign: dict[str, Any]) -> list[str]:
     """Return the domains that the Postfix of somebody else's takes mail for and the site does not."""
-    return [_domain(name) for name in foreign["postfix"]["relay_domains"] if _domain(name) not in model.site.domains] if foreign["postfix"] else []
+    names = map(_domain, foreign["postfix"]["relay_domains"] if foreign["postfix"] else ())
+    return [name for name in names if name not in model.site.domains]
 
 
 def _shown(text: str) -> str:
@@ -92,8 +87,15 @@ def refusal(found: list[str]) -> str:
 
 
 def _would_go(service: str, place: str, lines: list[str], keeps: Any) -> list[str]:
-    found = [f"{service}: {place} has {_shown(text)!r}, which would go; {keeps(text)} keeps it" for text in lines[:NAMED]]
-    return [*found, f"{service}: {place} has {len(lines) - NAMED} more such lines"] if len(lines) > NAMED else found
+    return _first(
+        [f"{service}: {place} has {_shown(text)!r}, which would go; {keeps(text)} keeps it" for text in lines], f"{service}: {place} has", "such lines"
+    )
+
+
+def _first(sentences: list[str], subject: str, rest: str) -> list[str]:
+    """Return the sentences that are told, and one that counts the others: `subject 3 more rest`."""
+    left = len(sentences) - NAMED
+    return [*sentences[:NAMED], f"{subject} {left:,} more {rest}"] if left > 0 else sentences
 
 
 def _assigned(statement: str) -> str:
@@ -117,10 +119,8 @@ def _postfix(model: _model.Model, postfix: dict[str, Any]) -> list[str]:
     for name, command in sorted(postfix["services"].items()):
         if name not in variables["postfix_master_cf"]:
             found.append(f"Postfix: master.cf has the service {name} ({command}), which would go; postfix_master_cf['{name}'] keeps it")
-    lacking = lost_domains(model, {"postfix": postfix})
-    found += [f"Postfix: the relay domain {name} would be refused; gateway_domains keeps it" for name in lacking[:NAMED]]
-    found += [f"Postfix: {len(lacking) - NAMED} more relay domains would be refused"] if len(lacking) > NAMED else []
-    return found + _recipients(model, postfix)
+    lost = [f"Postfix: the relay domain {name} would be refused; gateway_domains keeps it" for name in lost_domains(model, {"postfix": postfix})]
+    return found + _first(lost, "Postfix:", "relay domains would be refused") + _recipients(model, postfix)
 
 
 def _domain(text: str) -> str:
@@ -156,10 +156,8 @@ def _recipients(model: _model.Model, postfix: dict[str, Any]) -> list[str]:
         address = text.lower()
         name = address.rpartition("@")[2]
         if name in site.domains and name not in open_domains and address not in site.recipients:
-            lacking.append(address)
-    found = [f"Postfix: the recipient {address} would be refused; gateway_recipients keeps it" for address in lacking[:NAMED]]
-    if len(lacking) > NAMED:
-        found.append(f"Postfix: {len(lacking) - NAMED:,} more recipients would be refused")
+            lacking.append(f"Postfix: the recipient {address} would be refused; gateway_recipients keeps it")
+    found = _first(lacking, "Postfix:", "recipients would be refused")
     if postfix["recipients_count"] > len(postfix["recipients"]):
         found.append(f"Postfix: {postfix['recipients_count']:,} recipients are listed, of which {len(postfix['recipients']):,} were compared")
     return found

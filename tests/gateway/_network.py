@@ -37,6 +37,7 @@ import functools
 import json
 import random
 import shlex
+import struct
 import subprocess
 import tempfile
 import time
@@ -55,7 +56,7 @@ GATEWAY_ADDRESS = "203.0.113.10"  # from outside
 GATEWAY_INSIDE_ADDRESS = "198.51.100.10"
 ALICE, BOB, CAROL = "alice@example.com", "bob@example.com", "carol@example.com"
 POSTMASTER = ALICE  # gateway_postmaster of the test inventory
-UNITS = ("amavis*", "postfix*", "clamav*", "spamassassin*", "unbound*", "postgrey*")
+UNITS = ("amavis*", "postfix*", "clamav*", "spamassassin*", "unbound*", "postgrey*", "redis*")
 
 # --- Hosts ------------------------------------------------------------------------------------------------------------
 
@@ -297,6 +298,14 @@ class Delivery:
 
     mailbox: str
     message: email.message.EmailMessage
+
+
+def windows_program():
+    """The head of one: what file(1) goes by."""
+    dos = b"MZ".ljust(60, b"\0") + struct.pack("<I", 64)
+    pe = b"PE\0\0" + struct.pack("<HHIIIHH", 0x14C, 1, 0, 0, 0, 224, 0x102)
+    optional = struct.pack("<H", 0x10B).ljust(40, b"\0") + struct.pack("<HHHHHH", 4, 0, 0, 0, 4, 0)
+    return (dos + pe + optional.ljust(68, b"\0") + struct.pack("<H", 2)).ljust(1024, b"\0")
 
 
 def deliveries(text, settled=True):

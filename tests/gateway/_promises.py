@@ -26,6 +26,8 @@ PROMISES = {
     "S9": "Mail of trusted hosts and of accounts passes the same scanners on its way to the world.",
     "S10": "postscreen refuses clients that talk before they are greeted and clients on DNS lists. Known clients and trusted hosts do not wait. Clients that"
     " send too much or guess recipients are slowed down.",
+    "S11": "The gateway keeps a record of each message, and `gateway-trace` tells what happened to it. While the recorder is stopped, mail goes on and is"
+    " recorded later. Nothing is counted twice.",
     "D1": "Postfix starts with the configuration that the collection writes, and finds no fault in it.",
     "D2": "A trusted network with host bits set is refused before anything is changed. A client outside the trusted networks cannot relay.",
     "D3": "A client has to say HELO or EHLO; either is enough. A parameter that Postfix does not know is refused, and the old configuration stays.",
@@ -80,7 +82,7 @@ PROMISES = {
     "T26": "amavis sends no notices about spam and viruses, and keeps no copies of them.",
     "T29": "Programs are found inside archives of every kind for which an unpacker is installed.",
     "T30": "SpamAssassin sees the real client, and knows which clients are trusted.",
-    "T31": "The gateway writes results of DKIM under its own name only, removes forged ones, and leaves those of other hosts alone. "
+    "T31": "The gateway writes results of DKIM, SPF and DMARC under its own name only, removes forged ones, and leaves those of other hosts alone. "
     "SPF and DMARC are checked with"
     " the real client.",
     "T32": "Outgoing mail can have an RSA and an Ed25519 signature. While the second signer is down, mail goes out with the first.",
@@ -92,4 +94,7 @@ PROMISES = {
     " otherwise.",
     "T37": "A refusal says in plain words what was wrong, with the name of the virus or of the attachment, the id of the message, and where to turn. It says"
     " nothing about the inside.",
+    "T38": "With `gateway_protect_own_domains`, mail from outside that claims a domain of the site without proof is refused.",
+    "T39": "An account writes only its own addresses into From and Sender, unless the site lets it write any.",
+    "T40": "One client can make only so many guesses at a password in a minute, and each guess makes it wait longer. Others log in meanwhile.",
 }

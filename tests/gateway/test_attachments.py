@@ -5,22 +5,13 @@ import base64
 import io
 import random
 import re
-import struct
 import tarfile
 import urllib.parse
 import zipfile
 
 import _office
 import pytest
-from _network import ALICE, ENCRYPTED_ZIP, STRANGER, deliveries, gateway, mailboxes, message, wait_for_journal
-
-
-def windows_program():
-    """The head of one: what file(1) goes by."""
-    dos = b"MZ".ljust(60, b"\0") + struct.pack("<I", 64)
-    pe = b"PE\0\0" + struct.pack("<HHIIIHH", 0x14C, 1, 0, 0, 0, 224, 0x102)
-    optional = struct.pack("<H", 0x10B).ljust(40, b"\0") + struct.pack("<HHHHHH", 4, 0, 0, 0, 4, 0)
-    return (dos + pe + optional.ljust(68, b"\0") + struct.pack("<H", 2)).ljust(1024, b"\0")
+from _network import ALICE, ENCRYPTED_ZIP, STRANGER, deliveries, gateway, mailboxes, message, wait_for_journal, windows_program
 
 
 # What the sender reads of every refused attachment.

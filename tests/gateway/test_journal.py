@@ -9,7 +9,7 @@ from _network import CHECKOUT, STRANGER, deliveries, gateway, wait_for_journal
 
 def search(text):
     """The search that the documentation recommends, for something else than in its examples."""
-    page = (CHECKOUT / "docs" / "operation.md").read_text(encoding="utf-8")
+    page = (CHECKOUT / "docs" / "where-is-my-mail.md").read_text(encoding="utf-8")
     command = re.search(r"^(journalctl .*--grep) '", page, re.MULTILINE)[1]
     return gateway().check_output(f"{command} '{re.escape(text)}'")
 

@@ -14,7 +14,7 @@ def sent(domain):
 
 
 @pytest.mark.holds("S9", "D16")
-@pytest.mark.parametrize("domain", ["good.dane.example.org", "good.sts.example.org"], ids=["dane", "mta_sts"])
+@pytest.mark.parametrize("domain", ["good.dane.example.org", "good.sts.example.org", "both.dane.example.org"], ids=["dane", "mta_sts", "dane before mta_sts"])
 def test_mail_for_a_domain_that_keeps_its_promise_arrives_verified(began, domain):
     queue_id, message_id = sent(domain)
     assert mailboxes(message_id) == [f"all@{domain}"]
@@ -24,7 +24,7 @@ def test_mail_for_a_domain_that_keeps_its_promise_arrives_verified(began, domain
 
 
 @pytest.mark.holds("S9", "D16")
-@pytest.mark.parametrize("domain", ["bad.dane.example.org", "bad.sts.example.org"], ids=["dane", "mta_sts"])
+@pytest.mark.parametrize("domain", ["bad.dane.example.org", "bad.sts.example.org", "contrary.dane.example.org"], ids=["dane", "mta_sts", "dane before mta_sts"])
 def test_mail_for_a_domain_whose_server_is_another_is_deferred_and_says_why(began, domain):
     queue_id, message_id = sent(domain)
     try:

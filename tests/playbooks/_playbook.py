@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -15,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _network import BOB, CHECKOUT, STRANGER, debian, gateway, mailboxes
+from _network import BOB, CHECKOUT, GATEWAY, GATEWAY_INSIDE_ADDRESS, STRANGER, debian, gateway, mailboxes
 
 INVENTORY = CHECKOUT / "molecule" / "shared" / "inventory"
 SITE = "antispam.gateway.site"
@@ -52,6 +53,11 @@ class Run:
         """Names of the tasks that failed."""
         return [task for task, text in self._tasks() if re.search(r"^(fatal|failed): |^\[ERROR\]", text, re.MULTILINE)]
 
+    def about(self, host):
+        """Why a host failed, as one line; an empty text if it did not."""
+        found = re.search(rf"^fatal: \[{re.escape(host)}\]: FAILED! => *\n((?: .*\n|\n(?= ))*)", self.output, re.MULTILINE)
+        return " ".join(found[1].replace("''", "'").split()) if found else ""
+
     def _tasks(self):
         found = _TASK.split(self.output)
         return zip(found[1::2], found[2::2])
@@ -86,6 +92,8 @@ def start(*options, variables=None, roles=None, playbook=SITE, hosts=None):
         ANSIBLE_NOCOLOR="1",
         ANSIBLE_PIPELINING="1",
         ANSIBLE_SSH_ARGS="-o ControlMaster=auto -o ControlPersist=60s",
+        # Gateways of other networks on this machine have the same name: their connections are not for these runs.
+        ANSIBLE_SSH_CONTROL_PATH_DIR=f"{_scratch.name}/cp",
         ANSIBLE_LOCALHOST_WARNING="0",
         PYTHONUNBUFFERED="1",
     )
@@ -129,14 +137,35 @@ def fingerprint():
     )
 
 
-def refused(variables, roles=None):
-    """Run the playbook with wrong variables; the run fails, nothing is changed, and mail flows. Returns what was said."""
+@contextlib.contextmanager
+def _untouched():
+    """Nothing is changed meanwhile, and mail flows afterwards."""
     before = fingerprint()
-    result = run(variables=variables, roles=roles)
-    assert result.rc != 0, result
-    assert result.changed == [], result
+    yield
     assert fingerprint() == before
     record = STRANGER.converse(recipients=[BOB])
     assert record.answer == "250 2.0.0"
     assert mailboxes(record.message_id) == [BOB]
+
+
+def refused(variables, roles=None):
+    """Run the playbook with wrong variables; the run fails, nothing is changed, and mail flows. Returns what was said."""
+    with _untouched():
+        result = run(variables=variables, roles=roles)
+        assert result.rc != 0, result
+        assert result.changed == [], result
     return result.said
+
+
+def refused_each(cases):
+    """As refused() does it, with one run for many cases: {case: variables}, each a host of its own. Returns what was said of each."""
+    names = {case: f"{re.sub('[^a-z]+', '-', case.lower())}.example.com" for case in cases}
+    with _untouched():
+        # The gateway by other names.
+        reached = {"ansible_host": GATEWAY_INSIDE_ADDRESS, "gateway_hostname": GATEWAY}
+        hosts = {names[case]: reached | variables for case, variables in cases.items()}
+        result = run("--limit", ",".join(names.values()), hosts=hosts)
+        assert result.changed == [], result
+    said = {case: result.about(name) for case, name in names.items()}
+    assert all(said.values()), result
+    return said

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Outbound mail, switched on and off under a gateway that goes on running: signing, records, a smarthost, certificates that are renewed."""
 
+import base64
 import contextlib
 import re
+import subprocess
+from pathlib import Path
 
 import dkim
 import dns.exception
@@ -24,6 +27,7 @@ ALL_ON = {
     "gateway_tls_policies": {"bad.sts.example.org": "encrypt"},
     "gateway_dmarc_reject": True,
     "gateway_forwarders": ["198.18.90.0/24"],
+    "gateway_protect_own_domains": True,
     "gateway_tls_acme_directory": ACME,
     "gateway_tls_ca_file": INSIDE_CA,
     "gateway_domains": [
@@ -34,6 +38,24 @@ ALL_ON = {
 }
 SMARTHOST = {"next_hop": "[mail.example.org]:587", "username": "relay", "password": "relay-secret"}
 SIGNERS = ["amavis", "dkimpy_milter"]
+# From fields of messages by sender@example.org.
+SEVERAL_AUTHORS = {
+    "two addresses": "From: sender@example.org, friend@example.org",
+    "two fields": "From: sender@example.org\r\nFrom: friend@example.org",
+    "a blank before the colon": "From: sender@example.org\r\nFROM : friend@example.org",
+    "one address in two fields": "From: sender@example.org\r\nFrom: sender@example.org",
+    "a group": "From: Us: Sender <sender@example.org>, friend@example.org;",
+    "a comma in a comment and one outside": 'From: "Sender, Somebody" (a, b) <sender@example.org>,\r\n friend@example.org',
+    "wrong": "From: <sender@example.org> <friend@example.org>",
+}
+ONE_AUTHOR = {
+    "a comma and an address in the name": 'From: "Sender, Somebody a@b.example" (a, c@d.example) <sender@example.org>',
+    "an address in place of the name": "From: sender@example.org <sender@example.org>",
+    "the same address twice": "From: Sender <sender@example.org>, SENDER@example.org",
+    "a group": "From: Us: sender@example.org;",
+    "a name without quotation marks": "From: Sender, Somebody <sender@example.org>",
+    "none": "X-From: sender@example.org, friend@example.org",
+}
 
 
 # --- The network around it --------------------------------------------------------------------------------------------
@@ -113,6 +135,20 @@ def verified(delivered):
         if dkim.DKIM(raw).verify(idx=index, dnsfunc=text):
             good.append((tags["a"], tags["d"], tags["s"]))
     return good
+
+
+def written(head, sender="sender@example.org"):
+    """A message with these lines in place of its From."""
+    text = bytes(message(sender=sender)).decode().replace("\r\n", "\n").replace("\n", "\r\n")
+    return re.sub(r"^From:.*\r\n", lambda _found: f"{head}\r\n", text, count=1, flags=re.MULTILINE)
+
+
+def dkim_record(key):
+    """The record of a DKIM key, as a zone file has it."""
+    command = ["openssl", "pkey", "-pubout", "-outform", "DER"]
+    public = base64.b64encode(subprocess.run(command, input=key, stdout=subprocess.PIPE, check=True).stdout).decode()
+    text = f"v=DKIM1; k=rsa; p={public}"
+    return " ".join(f'"{text[start : start + 200]}"' for start in range(0, len(text), 200))
 
 
 def arrived(client=TRUSTED, **arguments):
@@ -224,6 +260,79 @@ class TestOn:
         with published("example.org", *records):
             assert newcomer().converse(sender=author, content=message(sender=author)).answer == "250 2.0.0"
 
+    @pytest.mark.holds("S8", "T38")
+    @pytest.mark.parametrize(
+        "sender, head",
+        [
+            (ALICE, f"From: {ALICE}"),
+            ("sender@example.org", f'From: "Somebody" <{BOB}>'),
+            ("sender@example.org", "From: bob@sub.staff.example.com"),
+            (BOB, "From: sender@example.org"),
+            ("", f"From: {BOB.upper()}"),
+            ("sender@example.org", f"Received-SPF: pass (forged) identity=mailfrom\r\nFrom: {ALICE}"),
+            ("sender@example.org", f"Authentication-Results: mx1.example.com; spf=pass smtp.mailfrom={ALICE}\r\nFrom: {ALICE}"),
+        ],
+        ids=["both", "from", "a name below", "envelope", "null sender", "forged spf", "forged results"],
+    )
+    def test_who_claims_a_domain_of_the_site_and_does_not_prove_it_is_refused(self, on, sender, head):
+        record = STRANGER.converse(sender=sender, recipients=[BOB], content=written(head))
+        assert (record.reply["step"], record.answer) == ("end_of_data", "554 5.7.0"), record
+        assert re.search("claims to come from (staff[.])?example[.]com, which is served here, and neither SPF nor DKIM proves it", record.text), record
+        assert mailboxes(record.message_id) == []
+
+    @pytest.mark.holds("T38")
+    @pytest.mark.parametrize("domain", ["example.com.example.org", "notexample.com"])
+    def test_a_domain_of_others_with_a_similar_name_is_not_one_of_the_site(self, on, domain):
+        assert STRANGER.converse(recipients=[BOB], content=written(f"From: somebody@{domain}")).answer == "250 2.0.0"
+
+    @pytest.mark.holds("T38")
+    def test_spf_proves_a_domain_of_the_site(self, on):
+        records = 'news 1 TXT "v=spf1 ip4:203.0.113.20 -all"', "news 1 MX 10 mx1"
+        with published("example.com", *records):
+            sender = "letter@news.example.com"
+            assert STRANGER.converse(sender=sender, content=written(f"From: {ALICE}")).answer == "250 2.0.0"
+            assert newcomer().converse(sender=sender, content=written(f"From: {ALICE}")).answer == "554 5.7.0"
+
+    @pytest.mark.holds("T38")
+    def test_dkim_proves_a_domain_of_the_site(self, on):
+        key = (Path(__file__).resolve().parents[1] / "gateway" / "files" / "test._domainkey.reject.example.org.pem").read_bytes()
+        content = written(f"From: {ALICE}").encode()
+        with published("example.com", f"test._domainkey.news 1 TXT {dkim_record(key)}"):
+            signed = dkim.sign(content, b"test", b"news.example.com", key, include_headers=[b"from", b"subject"]) + content
+            sender = "list@softly.example.org"
+            assert newcomer().converse(sender=sender, content=signed).answer == "250 2.0.0"
+            record = newcomer().converse(sender=sender, content=signed.replace(b"A message of", b"No message of"))
+            assert "claims to come from example.com" in record.text
+
+    @pytest.mark.holds("T38")
+    def test_a_message_is_not_refused_while_the_dns_owes_an_answer_about_the_site(self, on):
+        with published("example.com", "owing 1 A 203.0.113.20", 'owing 1 TXT "v=spf1 include:bogus.example.org -all"'):
+            sender = "author@owing.example.com"
+            assert newcomer().converse(sender=sender, content=written(f"From: {sender}")).answer == "250 2.0.0"
+
+    @pytest.mark.holds("T38")
+    @pytest.mark.parametrize("client", [TRUSTED, newcomer(90)], ids=["inside", "forwarder"])
+    def test_who_is_trusted_to_send_in_the_name_of_the_site_proves_nothing(self, on, client):
+        record = client.converse(sender=ALICE, recipients=[BOB], content=written(f"From: {ALICE}"))
+        assert record.answer == "250 2.0.0"
+        assert mailboxes(record.message_id) == [BOB]
+
+    @pytest.mark.holds("S8", "T31")
+    @pytest.mark.parametrize("head", SEVERAL_AUTHORS.values(), ids=SEVERAL_AUTHORS)
+    def test_a_message_of_several_authors_is_refused(self, on, head):
+        record = STRANGER.converse(content=written(head))
+        assert (record.reply["step"], record.answer) == ("end_of_data", "554 5.7.0"), record
+        assert "names more than one author" in record.text
+        assert mailboxes(record.message_id) == []
+
+    @pytest.mark.parametrize("head", ONE_AUTHOR.values(), ids=ONE_AUTHOR)
+    def test_a_message_of_one_author_is_not_refused(self, on, head):
+        assert STRANGER.converse(content=written(head)).answer == "250 2.0.0"
+
+    @pytest.mark.parametrize("client", [TRUSTED, newcomer(90)], ids=["inside", "forwarder"])
+    def test_several_authors_are_not_refused_where_dmarc_is_not_asked(self, on, client):
+        assert client.converse(content=written(SEVERAL_AUTHORS["two addresses"])).answer == "250 2.0.0"
+
     def test_the_author_himself_is_not_refused(self, on):
         sender = "author@reject.example.org"
         assert STRANGER.converse(sender=sender, content=message(sender=sender)).answer == "250 2.0.0"
@@ -264,7 +373,7 @@ class TestSigning:
             assert verified(arrived()) == [("rsa-sha256", "example.com", "mx1")]
 
     def test_what_comes_from_outside_is_not_signed(self, signing):
-        record = STRANGER.converse(content=message(sender=ALICE))
+        record = newcomer(90).converse(content=message(sender=ALICE))
         (delivered,) = deliveries(record.message_id)
         assert delivered.message.get_all("DKIM-Signature", []) == []
 
@@ -383,6 +492,11 @@ OUTBOUND_MISTAKES = {
     "an account of another domain": (
         {"gateway_accounts": [{"name": FRIEND, "password": "$6$salt$" + "x" * 86}]},
         "gateway_accounts[0].name: friend@example.org is in example.org, which is not in gateway_domains",
+        None,
+    ),
+    "a proof that nobody asks for": (
+        {"gateway_protect_own_domains": True, "gateway_sender_authentication": False},
+        "gateway_protect_own_domains: with gateway_sender_authentication: false neither SPF nor DKIM is asked",
         None,
     ),
     "a key that cannot be read": (

@@ -25,7 +25,7 @@ ROLE_NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
 # and not the beginning of several names (gateway_x_*).
 OWN_NAME = re.compile(r"(?<![\w./-])(?:" + "|".join(ROLE_NAMES) + r")_\w+\b(?!\*)")
 # What others call so: settings of Dovecot, the Python package of postfix-mta-sts-resolver, a port and a fact of the model.
-FOREIGN_NAMES = {"dovecot_config_version", "dovecot_storage_version", "postfix_mta_sts_resolver", "amavis_submission", "postfix_networks"}
+FOREIGN_NAMES = {"dovecot_config_version", "dovecot_storage_version", "postfix_mta_sts_resolver", "amavis_submission", "postfix_networks", "redis_conf"}
 INTERNAL_NAME = re.compile(r"(?<![\w.])__(?:" + "|".join(ROLE_NAMES) + r")_\w+")
 # What plugins/action/converge.py reads of each role, by f"__{role}_{what}".
 DECLARED = tuple(f"__{role}_{what}" for role in ROLE_NAMES for what in ("services", "packages", "debconf", "secrets"))

@@ -89,3 +89,18 @@ def test_what_a_gate_says_is_passed_on_byte_by_byte(tmp_path: Path) -> None:
     said = b"dots without an end of line ...\r\n\xff\x00 no text\nand a rest"
     command = ["python3", CHECKOUT / "tools" / "parts.py", tmp_path / "parts"]
     assert subprocess.run(command, input=said, capture_output=True, timeout=60, check=True).stdout == said
+
+
+def test_what_stands_on_both_sides_of_a_plus_runs_side_by_side(gates) -> None:
+    done = gates('shift; touch "$1"; for _ in $(seq 50); do [ -e one ] && [ -e two ] && exit; sleep 0.1; done; exit 1', "one", "+", "two")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gates: 2 passed, 0 failed" in done.stdout
+
+
+def test_after_a_gate_that_failed_its_group_goes_on_and_the_next_group_does_not_start(gates) -> None:
+    done = gates('echo "here is $2"; [ "$2" != bad ]', "good", "+", "bad", "other", "--", "later")
+    assert done.returncode == 1
+    assert "gates: 2 passed, 1 failed" in done.stdout
+    assert "good: here is good" in done.stdout, "each line with its gate, where several write at once"
+    assert "here is later" not in done.stdout
+    assert done.stdout.count("here is bad") == 2, "what a gate that failed had to say is repeated"

@@ -18,11 +18,12 @@ def verifier(path):
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[path.parent.name for path in SCENARIOS])
 def test_what_a_scenario_is_to_verify_is_there(scenario):
-    directory = verifier(CHECKOUT / ".config" / "molecule" / "config.yml")["directory"]
-    tests = Path(directory.replace("${MOLECULE_PROJECT_DIRECTORY}", str(CHECKOUT)))
-    assert list(tests.glob("test_*.py"))
-    for more in verifier(scenario).get("additional_files_or_dirs", []):
-        assert (tests / more).is_file(), more
+    given = verifier(CHECKOUT / ".config" / "molecule" / "config.yml") | verifier(scenario)
+    directory = given["directory"].replace("${MOLECULE_PROJECT_DIRECTORY}", str(CHECKOUT)).replace("${MOLECULE_SCENARIO_DIRECTORY}", str(scenario.parent))
+    more = given.get("additional_files_or_dirs", [])
+    assert [*Path(directory).glob("test_*.py"), *more]
+    for name in more:
+        assert (Path(directory) / name).is_file(), name
 
 
 def test_every_run_of_the_playbook_is_verified_in_a_scenario():

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import resource
 import select
 import shlex
@@ -561,23 +562,20 @@ def test_a_service_that_refuses_the_old_files_too_is_said(running, run, verb):
     assert run()["action"] == "reload"
 
 
-def test_a_stop_that_fails_after_a_start_that_failed_is_said(service, run):
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        pytest.param("echo 'does not stop' >&2; exit 1", "does not stop", id="it fails"),
+        pytest.param("echo 'Unit not loaded' >&2; exit 5", "the old files are back and the service is stopped", id="the unit went with the new files"),
+    ],
+)
+def test_what_a_stop_says_after_a_start_that_failed(service, run, script, words):
     service.write("main.cf", CONTENT)
     before = etc(service)
     service.on("start", fails_with("no"))
-    service.on("stop", "echo 'does not stop' >&2; exit 1")
+    service.on("stop", script)
     result = run(files=broken(service))
-    assert "does not stop" in result["msg"]
-    assert etc(service) == before
-
-
-def test_a_unit_that_went_with_the_new_files_need_not_be_stopped(service, run):
-    service.write("main.cf", CONTENT)
-    before = etc(service)
-    service.on("start", fails_with("no"))
-    service.on("stop", "echo 'Unit not loaded' >&2; exit 5")
-    result = run(files=broken(service))
-    assert "the old files are back and the service is stopped" in result["msg"]
+    assert words in result["msg"]
     assert etc(service) == before
 
 
@@ -590,6 +588,17 @@ def test_the_old_files_come_back_without_a_journal(running, run):
     assert result["failed"]
     assert "the old files are back and in use" in result["msg"]
     assert etc(running) == before
+
+
+def test_the_journal_that_is_told_ends_where_the_old_files_come_back(running, run):
+    """What clamd logs when it is back fills more than the lines that are told."""
+    (running.bin / "journalctl").write_text('#!/bin/sh\necho "$*"\n')
+    running.on("reload", fails_with("no"))
+    running.on("reload-or-restart", "date +%s.%N >back")
+    result = run(files=broken(running))
+    assert "the old files are back and in use" in result["msg"]
+    told_until = float(re.search(r"--until=@([0-9.]+)", result["msg"])[1])
+    assert told_until < float((running.unit / "back").read_text())
 
 
 def test_enabling_that_fails_is_a_failure(running, run):
@@ -1015,6 +1024,17 @@ def test_a_port_where_nobody_listens_is_given_up(running, run, haste):
     result = run(files=broken(running), wait_for=[probe(name)], timeout=1)
     assert f"127.0.0.1:{name[1]} does not answer (" in result["msg"]
     assert "refused" in result["msg"]
+
+
+def test_nobody_waits_for_the_greeting_of_a_daemon_that_has_died(running, run):
+    """master(8) waits a minute before it starts another one, and until then holds whoever asks for it."""
+    before = etc(running)
+    running.set(journal="Nov 27 21:46:37 mx1 postfix/smtpd[27559]: fatal: bad numerical configuration: smtpd_hard_error_limit = many")
+    with server(until_closed) as name:
+        result = run(files=broken(running), wait_for=[probe(name)], throttles=True, timeout=60)
+    assert "Postfix says: smtpd: fatal: bad numerical configuration: smtpd_hard_error_limit = many" in result["msg"]
+    assert f"127.0.0.1:{name[1]} answers" not in result["msg"], "it was waited for until the other side gave up"
+    assert etc(running) == before
 
 
 # systemd gives up a unit that ends again and again, and its socket with it.
@@ -1759,6 +1779,20 @@ def die_after(function, times=1):
     return call
 
 
+def dying_at_note(before):
+    """Before or after the first note of what a service was given. Copies of old files are written before."""
+    replace = _files.replace
+
+    def call(path, *words):
+        if path.suffix != ".applied":
+            return replace(path, *words)
+        if not before:
+            replace(path, *words)
+        os._exit(42)
+
+    _files.replace = call
+
+
 def dying_between_files(times):
     switch = _files.switch
 
@@ -1797,8 +1831,8 @@ KILLED = _killed()
 def _completed():
     return {
         "after the journal": lambda: setattr(_transaction, "remember", die),
-        "while it is noted": lambda: setattr(_files, "replace", die),
-        "between two notes": lambda: setattr(_files, "replace", die_after(_files.replace)),
+        "while it is noted": lambda: dying_at_note(before=True),
+        "between two notes": lambda: dying_at_note(before=False),
     }
 
 

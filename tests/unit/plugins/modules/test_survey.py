@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import socket
+import socketserver
 import threading
 import time
 
@@ -116,3 +117,30 @@ def test_a_server_that_does_not_answer_costs_no_more_than_its_timeout(run, host,
     began = time.monotonic()
     run(servers=[{"host": f"h{number}", "port": 25} for number in range(60)])
     assert time.monotonic() - began < 3
+
+
+class Redis(socketserver.StreamRequestHandler):
+    """Knows the user mx1 and his password."""
+
+    def handle(self):
+        known = False
+        while line := self.rfile.readline():
+            words = []
+            for _number in range(int(line[1:])):
+                self.rfile.readline()
+                words.append(self.rfile.readline().strip().decode())
+            known = known or words == ["AUTH", "mx1", "s3cret-pässword"]
+            self.wfile.write(b"+OK\r\n" if known else b"-WRONGPASS invalid\r\n" if words[0] == "AUTH" else b"-NOAUTH Authentication required.\r\n")
+
+
+def test_a_store_is_logged_in_to(run):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Redis) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = {"host": "127.0.0.1", "port": server.server_address[1]}
+        login = {"username": "mx1", "password": "s3cret-pässword"}
+        assert run(store=store | login)["store"] == ""
+        assert run(store=store)["store"] == "does not let this gateway in (NOAUTH Authentication required.)"
+        assert run(store=store | login | {"password": "another"})["store"] == "does not let this gateway in (WRONGPASS invalid)"
+        assert run(store=store | login | {"tls": True})["store"].startswith("does not answer (")
+        server.shutdown()
+    assert run(store=store)["store"] == "does not answer ([Errno 111] Connection refused)"

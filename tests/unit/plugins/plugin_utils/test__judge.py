@@ -272,6 +272,7 @@ def test_all_mistakes_are_reported_at_once(run, host):
         ({"dkim_signing": True, "dkim_domains": ["example.org"]}, "gateway_dkim_domains[0]: example.org is not in gateway_domains"),
         ({"dkim_selector": "mx_1"}, "gateway_dkim_selector: 'mx_1' is not a selector"),
         ({"forwarders": ["0.0.0.0/0"]}, "gateway_forwarders[0]: 0.0.0.0/0 is everybody"),
+        ({"protect_own_domains": True, "sender_authentication": False}, "gateway_protect_own_domains: with gateway_sender_authentication: false"),
         ({"domains": [{**SITE["domains"][1], "next_hop_tls": "secure"}, SITE["domains"][0]]}, "gateway_domains[0].next_hop_tls: [2001:db8::25]:26 is an"),
     ],
 )
@@ -315,6 +316,27 @@ def test_a_mistake_of_form_is_named(run, arguments, words):
     assert words in result["msg"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("amavis_penpals_bonus_score", 0, "0 is not more than 0 and at most 10"),
+        ("amavis_penpals_bonus_score", 10.5, "10.5 is not more than 0 and at most 10"),
+        ("amavis_penpals_days", 0, "0 is not from 1 to 365"),
+        ("amavis_penpals_days", 366, "366 is not from 1 to 365"),
+    ],
+)
+def test_points_of_pen_pals_have_bounds(run, name, value, words):
+    model = _model.derive({**variables(), name: value}, template)
+    assert [problem for problem in model.problems if name in problem and words in problem] == model.problems != []
+    assert _model.derive({**variables(), name: 10}, template).problems == []
+
+
+def test_the_store_is_there_for_bayes_and_for_pen_pals():
+    for bayes, pen_pals in ((True, False), (False, True), (False, False)):
+        model = _model.derive(variables(bayes=bayes, pen_pals=pen_pals), template)
+        assert model.optional["redis"] is (bayes or pen_pals)
+
+
 def test_a_next_hop_that_was_left_empty_is_a_mistake(only_problem):
     problem = only_problem(domains=[{"name": "example.com", "next_hop": None}])
     assert "gateway_domains[0].next_hop" in problem
@@ -322,7 +344,7 @@ def test_a_next_hop_that_was_left_empty_is_a_mistake(only_problem):
 
 def test_limits_that_contradict_each_other_come_with_the_arithmetic(only_problem):
     problem = only_problem(limits={"workers": 40, "usual_scan": 60, "smtpd_processes": 200})
-    memory = "300 MiB for the system + 2600 MiB for clamd + 40 workers x 150 MiB = 8900 MiB, but the host has 8192 MiB"
+    memory = "300 MiB for the system + 2600 MiB for clamd + 64 MiB for what is learned + 40 workers x 150 MiB = 8964 MiB, but the host has 8192 MiB"
     assert problem.startswith(f"gateway_limits: memory: {memory}")
     assert "5 rounds x usual_scan 60 s = 300 s" in problem
 
@@ -1351,7 +1373,7 @@ def test_services_that_this_collection_has_set_up_are_told_from_others(run, monk
     ours, others = tmp_path / "postgrey", tmp_path / "dovecot.conf"
     ours.write_text("# Managed by Ansible (antispam.gateway). Changes\nx\n")
     others.write_text("# of somebody else\n")
-    monkeypatch.setattr(_judge, "MARKED_FILES", {"postgrey": str(ours), "dovecot": str(others), "mta_sts": str(tmp_path / "gone")})
+    monkeypatch.setattr(_model, "OPTIONAL_FILES", {"postgrey": str(ours), "dovecot": str(others), "mta_sts": str(tmp_path / "gone")})
     assert run()["ours"] == ["postgrey"]
 
 

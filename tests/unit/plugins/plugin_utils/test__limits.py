@@ -40,7 +40,7 @@ def assert_consistent(limits):
     assert math.ceil(waiting / workers) * limits["usual_scan"] < limits["proxy_timeout"]
     assert limits["usual_scan"] <= limits["scan_deadline"]
     assert limits["postscreen_clients"] >= smtpd
-    assert all(limits[name] >= 0 for name in ("connections_per_minute", "messages_per_minute", "recipients_per_minute"))
+    assert all(limits[name] >= 0 for name in ("connections_per_minute", "messages_per_minute", "recipients_per_minute", "logins_per_minute"))
     assert 1 <= limits["connections_per_client"] <= max(1, workers / 2)
     assert limits["message_size_limit"] < limits["reinjection_size_limit"]
     assert limits["queue_minfree"] >= 1.5 * limits["reinjection_size_limit"]
@@ -86,6 +86,7 @@ def test_workers_follow_the_cpus_up_to_twenty(cpus, workers):
     assert limits["smtpd_processes"] == 4 * workers + 100
     assert limits["connections_per_client"] == workers // 2
     assert limits["messages_per_minute"] == 60 * workers
+    assert limits["logins_per_minute"] == 30
 
 
 def test_clients_that_send_nothing_are_held_as_far_as_the_memory_goes():
@@ -136,6 +137,18 @@ def test_clamd_loads_aside_only_where_the_memory_holds_it_twice():
     assert derive({"clamd_concurrent_reload": False}, memory=3500)["workers"] > derive(memory=3500)["workers"]
 
 
+def test_what_the_store_may_fill_is_not_there_for_workers():
+    scarce = derive(memory=2500, store=64)
+    assert scarce["workers"] == (2500 - 300 - 1300 - 64) // 150 == derive(memory=2436)["workers"] < derive(memory=2500)["workers"]
+    assert derive(memory=3264, store=64)["clamd_concurrent_reload"] is True
+    assert derive(memory=3263, store=64)["clamd_concurrent_reload"] is False
+    # What is left is for SMTP server processes.
+    assert derive({"workers": 2}, memory=2000, store=10)["smtpd_processes"] == derive({"workers": 2}, memory=2000)["smtpd_processes"] - 5
+    assert derive({"workers": 20}, memory=6100, store=200)["workers"] == 20
+    text = "300 MiB for the system + 2600 MiB for clamd + 201 MiB for what is learned + 20 workers x 150 MiB = 6101 MiB, but the host has 6100 MiB"
+    assert text in contradiction({"workers": 20}, memory=6100, store=201)
+
+
 def test_sizes_follow_the_message_size_as_the_role_says():
     mib = 1024 * 1024
     limits = derive(message_size_limit=10 * mib)
@@ -179,6 +192,7 @@ def test_a_limit_without_a_value_is_derived():
         ({"usual_scan": 61}, "usual_scan 61 s must not be above scan_deadline 60 s"),
         ({"postscreen_clients": 179}, "postscreen_clients 179 must not be below smtpd_processes 180"),
         ({"messages_per_minute": -1}, "messages_per_minute is -1: it must be above 0, or 0 for no limit"),
+        ({"logins_per_minute": -1}, "logins_per_minute is -1: it must be above 0, or 0 for no limit"),
         ({"connections_per_client": 11}, "connections_per_client 11 is more than half of the 20 workers"),
         ({"reinjection_size_limit": SIZE}, f"reinjection_size_limit {SIZE} must be above the message size limit {SIZE}"),
         ({"queue_minfree": 80216063}, "queue_minfree 80216063 must be at least 1.5 x reinjection_size_limit 53477376 = 80216064"),
@@ -232,7 +246,7 @@ def test_a_message_size_of_zero_is_refused():
 
 names = [
     *("workers", "smtpd_processes", "postscreen_clients", "connections_per_client"),
-    *("connections_per_minute", "messages_per_minute", "recipients_per_minute"),
+    *("connections_per_minute", "messages_per_minute", "recipients_per_minute", "logins_per_minute"),
     *("usual_scan", "scan_deadline", "child_timeout", "proxy_timeout"),
 ]
 some_limits = st.fixed_dictionaries(

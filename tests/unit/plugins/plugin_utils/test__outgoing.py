@@ -342,6 +342,16 @@ def test_nothing_is_signed_where_nothing_is_to_be():
     assert (found.problems, found.dkim_domains) == ([], [])
 
 
+def test_an_account_names_its_own_addresses_as_the_author_or_any():
+    accounts = [account("Alice@example.com", "info@example.com", "@example.net"), account("bob@example.com") | {"any_from": True}]
+    assert outgoing(accounts=accounts).authors() == {"alice@example.com": ["@example.net", "alice@example.com", "info@example.com"], "bob@example.com": None}
+
+
+def test_an_account_that_is_not_there_names_nobody():
+    accounts = [account("alice@example.org") | {"any_from": True}, account("bob@example.com")]
+    assert outgoing(accounts=accounts).authors() == {"bob@example.com": ["bob@example.com"]}
+
+
 # ---- forwarders --------------------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,7 @@ EXPECTED = {
     "resolver_settings": LINES,
     "clamav_clamd_parameters": LINES,
     "clamav_freshclam_parameters": LINES,
+    "redis_parameters": LINES,
     "dovecot_settings": LINES | {"a list": (["a", 5, True], "a 5 yes"), "an empty list": ([], "")},
     "dkimpy_milter_settings": LINES | {"a list": (["a", 5, True], "a,5,yes"), "an empty list": ([], "")},
     "spamassassin_scores": {

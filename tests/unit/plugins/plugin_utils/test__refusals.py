@@ -14,7 +14,7 @@ TEXT = "no, thank you"
 
 def test_every_kind_has_an_option_and_a_text():
     assert set(_schema.specs()["gateway_refusal_texts"]["options"]) == set(_refusals.TEXTS)
-    assert set(_refusals.templates(NOTHING)) == {*_refusals.TEXTS, "unfinished"}
+    assert set(_refusals.templates(NOTHING)) == {*_refusals.TEXTS, "unfinished", "not_learned"}
 
 
 def test_a_default_is_fit_to_stand_in_a_reply():

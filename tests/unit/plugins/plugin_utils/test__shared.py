@@ -18,6 +18,7 @@ RENDERED = {
     "clamav_freshclam_parameters": "clamav/vars",
     "dkimpy_milter_settings": "dkimpy_milter/vars",
     "mta_sts_settings": "mta_sts/vars",
+    "redis_parameters": "redis/vars",
     "resolver_settings": "resolver/vars",
 }
 
