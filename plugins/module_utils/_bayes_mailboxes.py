@@ -27,8 +27,13 @@ SETTINGS = pathlib.Path("/etc/gateway-bayes.json")
 LEARN = "/usr/local/sbin/gateway-bayes"
 # A larger message teaches no more than others, and takes long to fetch (bytes).
 LARGEST = 1024 * 1024
-# Messages that are fetched and learned together.
-PORTION = 100
+# Of a folder no more than so many messages, the newest, count: older ones teach little of the mail of today, and a server's answer
+# with the UIDs of all of a large folder is longer than imaplib takes.
+NEWEST = 5000
+# Messages that are fetched by one command. All of them are in memory, several times over.
+FETCHED = 10
+# What is learned together: sa-learn takes a second to start.
+PORTION_MESSAGES, PORTION_BYTES = 100, 8 * 1024 * 1024
 # Seconds: how long a server may take for an answer, and how long one run may take. The next goes on where it ended.
 ANSWER, RUN = 30, 480
 
@@ -83,17 +88,30 @@ def connect(account: dict[str, Any], ca_file: str) -> Any:
     return found.login(account["username"], account["password"], initial_folder=None)
 
 
-def portions(box: Any, folder: str, position: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Return what is new in a folder: the last UID of a portion, and its messages."""
+def new_in(box: Any, folder: str, position: int) -> list[int]:
+    """Open a folder, and return the UIDs of what is new in it, NEWEST at most."""
+    exists = box.folder.status(folder, ["MESSAGES"])["MESSAGES"]
     box.folder.set(folder, readonly=True)
+    if not exists:
+        return []
     # "*" is the last message, whatever its UID.
-    uids = sorted(uid for uid in map(int, box.uids(f"UID {position + 1}:*")) if uid > position)
-    for start in range(0, len(uids), PORTION):
-        some = uids[start : start + PORTION]
-        # Of all messages at once this would take a server longer than it may: it looks into each.
+    found = box.uids(f"{max(1, exists - NEWEST + 1)}:* UID {position + 1}:*")
+    return sorted(uid for uid in map(int, found) if uid > position)[-NEWEST:]
+
+
+def portions(box: Any, uids: list[int]) -> Iterator[tuple[int, list[bytes]]]:
+    """Return the messages of a folder that is open, in portions, each with the last UID of it."""
+    messages: list[bytes] = []
+    for start in range(0, len(uids), FETCHED):
+        some = uids[start : start + FETCHED]
         small = box.uids(f"UID {','.join(map(str, some))} SMALLER {LARGEST}")
         found = box.fetch(f"UID {','.join(small)}", mark_seen=False, bulk=True) if small else ()
-        yield some[-1], [content for content in map(_content, found) if content]
+        messages += [content for content in map(_content, found) if content]
+        if len(messages) >= PORTION_MESSAGES or sum(map(len, messages)) >= PORTION_BYTES:
+            yield some[-1], messages
+            messages = []
+    if uids:
+        yield uids[-1], messages
 
 
 def _content(message: Any) -> bytes:
@@ -111,27 +129,31 @@ def read(box: Any, account: dict[str, Any], kind: str, folder: str, positions: P
     name = f"{account['username']}@{account['host']}:{account['port']}/{folder}"
     validity = int(box.folder.status(folder, ["UIDVALIDITY"])["UIDVALIDITY"])
     learned = examined = 0
-    for uid, messages in portions(box, folder, positions.after(name, validity)):
+    uids = new_in(box, folder, positions.after(name, validity))
+    for uid, messages in portions(box, uids):
         if messages:
             result = learn(kind, where, messages)
             learned += result["learned"]
             examined += result["examined"]
         positions.note(name, validity, uid)
-        if time.monotonic() > deadline:
+        if uid != uids[-1] and time.monotonic() > deadline:
             return f"{where}: {folder}: {learned} of {examined} messages learned as {kind}; the next run goes on with it"
-    return f"{where}: {folder}: {learned} of {examined} messages learned as {kind}" if examined else ""
+    left_out = f"; older ones than the newest {NEWEST} are left out" if len(uids) == NEWEST else ""
+    return f"{where}: {folder}: {learned} of {examined} messages learned as {kind}{left_out}" if examined else ""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gateway-bayes-mailboxes", description="Learn what is new in the mailboxes of gateway_bayes_mailboxes.")
     parser.add_argument("--settings", type=pathlib.Path, default=SETTINGS, help=argparse.SUPPRESS)
-    settings = json.loads(parser.parse_args().settings.read_text(encoding="utf-8"))
+    parser.add_argument("--seconds", type=int, default=RUN, help="how long a run may take; the next goes on where it ended (default %(default)s)")
+    arguments = parser.parse_args()
+    settings = json.loads(arguments.settings.read_text(encoding="utf-8"))
     import imap_tools
     import redis
 
     wrong = (imap_tools.ImapToolsError, imaplib.IMAP4.error, redis.exceptions.RedisError, OSError, MailboxError, ValueError)
     positions = Positions(settings["connection"])
-    deadline = time.monotonic() + RUN
+    deadline = time.monotonic() + arguments.seconds
     failed = 0
     for account in settings["mailboxes"]:
         where = f"{account['username']} at {account['host']}:{account['port']}"

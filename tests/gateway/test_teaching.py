@@ -119,7 +119,7 @@ def _mailbox():
     empty()
 
 
-def read(settings=None):
+def read(settings=None, options=""):
     """Read the mailboxes as the timer does; with other settings than the gateway's, by hand."""
     if settings is None:
         # More starts than systemd allows in ten seconds.
@@ -127,7 +127,7 @@ def read(settings=None):
         said = gateway().check_output("journalctl --quiet --no-pager --output=cat --unit=gateway-bayes-mailboxes.service --lines=20")
         return done.rc, said
     write("/run/mailboxes.json", json.dumps(settings))
-    done = gateway().run("gateway-bayes-mailboxes --settings /run/mailboxes.json; rc=$?; rm /run/mailboxes.json; exit $rc")
+    done = gateway().run(f"gateway-bayes-mailboxes --settings /run/mailboxes.json {options}; rc=$?; rm /run/mailboxes.json; exit $rc")
     return done.rc, done.stdout + done.stderr
 
 
@@ -160,6 +160,28 @@ def test_a_store_that_was_emptied_is_taught_again(mailbox):
     gateway().check_output("gateway-bayes reset")
     read()
     assert counts() == (1, 0)
+
+
+def test_of_a_folder_of_100_000_messages_the_newest_5000_teach(mailbox):
+    # As Dovecot's Maildir has them; message 100,000 is the newest.
+    letter = "From: x@example.org\nMessage-ID: <{number}@example.org>\nSubject: Offer\n\noffer number{number}\n"
+    program = f"""
+import os
+os.chdir("/srv/imap/{MAILBOX}/.Junk/cur")
+for number in range(1, 100_001):
+    with open(f"{{1_700_000_000 + number}}.M{{number}}.mail:2,", "w") as stream:
+        stream.write({letter!r}.format(number=number))
+"""
+    outside().check_output("setpriv --reuid 5000 --regid 5000 --clear-groups python3 -c %s", program)
+    settings = json.loads(gateway().check_output("cat /etc/gateway-bayes.json"))
+    # One portion is enough to see where it begins; all of them take minutes.
+    rc, said = read(settings, "--seconds 0")
+    assert rc == 0
+    assert f"{MAILBOX} at mail.example.org: Junk: 100 of 100 messages learned as spam; the next run goes on with it" in said
+    assert counts() == (100, 0)
+    for number, known in ((95_000, "0 known before"), (95_001, "1 known before"), (95_100, "1 known before"), (95_101, "0 known before")):
+        write("/run/offer.eml", letter.format(number=number))
+        assert known in gateway().check_output("gateway-bayes learn --spam /run/offer.eml; rm /run/offer.eml"), number
 
 
 @contextlib.contextmanager
