@@ -128,8 +128,9 @@ async def serve(policies: Policies, host: str, port: int) -> None:
     server = await asyncio.start_server(talk, host, port)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with server:
-        await stop.wait()
+    await stop.wait()
+    # Postfix keeps its connections open: since Python 3.12 the end of "async with server" would wait for them, and Postfix for the next service.
+    server.close()
 
 
 def main() -> None:

@@ -56,14 +56,19 @@ def _taught(network):
     reload_amavis()
 
 
-@pytest.fixture(name="knows")
-def _knows(taught):
-    """The gateway knows what it was taught, and no worker has given the store up."""
+@pytest.fixture(name="stored")
+def _stored(taught):
+    """The store has what was taught."""
     gateway().check_output("systemctl stop redis-server && cp -p /run/taught.rdb /var/lib/redis/dump.rdb && systemctl start redis-server")
     wait_until(lambda: gateway().run(f"redis-cli -s {STORE} ping").stdout == "PONG\n", "redis")
-    reload_amavis()
     yield
     gateway().run("systemctl kill --signal=CONT redis-server; systemctl start redis-server")
+
+
+@pytest.fixture(name="knows")
+def _knows(stored):
+    """The gateway knows what it was taught, and no worker has given the store up."""
+    reload_amavis()
 
 
 def send(text):
@@ -105,7 +110,7 @@ def test_what_was_taught_counts(plain, knows):
     assert bayes(judged(HAM)) == ["BAYES_00"]
 
 
-def test_a_message_is_learned_once_and_the_other_way_where_it_was_wrong(knows):
+def test_a_message_is_learned_once_and_the_other_way_where_it_was_wrong(stored):
     assert counts() == (220, 220)
     as_amavis("sa-learn --spam /run/lessons/spam")
     assert counts() == (220, 220)
@@ -124,7 +129,7 @@ def test_what_is_surely_ham_or_spam_is_learned_and_not_from_the_sites_own_hosts(
             assert counts() == ((0, 0) if client is TRUSTED else (1, 1))
 
 
-def test_the_store_listens_on_no_port_and_lets_nobody_else_in(knows):
+def test_the_store_listens_on_no_port_and_lets_nobody_else_in(stored):
     assert "redis" not in gateway().check_output("ss --no-header --listening --tcp --processes")
     assert gateway().run(f"runuser -u nobody -- redis-cli -s {STORE} ping").rc != 0
     assert as_amavis(f"redis-cli -s {STORE} ping") == "PONG"
@@ -164,7 +169,7 @@ def test_a_store_of_another_version_is_not_used(plain, knows):
     assert without_bayes() == plain
 
 
-def test_what_is_kept_has_a_bound_and_the_counts_stay(knows):
+def test_what_is_kept_has_a_bound_and_the_counts_stay(stored):
     redis("config", "set", "maxmemory", "2mb")
     for name in ("more", "again"):
         gateway().check_output("python3 -c %s && chmod -R a+rX /run/lessons", TEACHER.replace("lessons", name).replace("seed(5)", f"seed('{name}')"))

@@ -286,6 +286,7 @@ while time.monotonic() < deadline:
         assert files[1].stat().st_ino == before[1], "Postfix had its files already"
         print("killed")
         break
+    time.sleep(0.001)
 """
 CONFIGURATION = "sha256sum /etc/postfix/*.cf /etc/amavis/conf.d/* /etc/spamassassin/*.cf /etc/clamav/*.conf"
 

@@ -3,7 +3,7 @@
 
 import pytest
 from _faults import stopped
-from _network import ALICE, BOB, ENCRYPTED_ZIP, STRANGER, TRUSTED, cursor, gateway, mailboxes, message, newcomer, wait_for_journal, wait_until
+from _network import ALICE, BOB, ENCRYPTED_ZIP, STRANGER, TRUSTED, cursor, gateway, journal, mailboxes, message, newcomer, wait_for_journal, wait_until
 from _playbook import run
 
 CAROL, STAFF = "carol@example.com", "anybody@staff.example.com"
@@ -131,7 +131,10 @@ def test_who_guesses_recipients_is_told_to_go():
 
 def test_while_the_service_is_down_clients_come_back():
     began = cursor()
+    # Postfix has a connection to it.
+    assert STRANGER.converse(stop_after="rcpt").answer == "250 2.1.5"
     with stopped("gateway-policy-service"):
+        assert "timed out" not in journal(began, units=["gateway-policy-service"]), "it ends when it is told to"
         assert STRANGER.converse(stop_after="rcpt").answer == "451 4.3.0"
     assert wait_for_journal(began, "Please try again later")
     wait_until(lambda: STRANGER.converse(stop_after="rcpt").answer == "250 2.1.5", "the service")

@@ -88,7 +88,8 @@ def test_a_gate_that_fails_is_a_failure_and_says_its_words_again(gates) -> None:
 def test_of_a_scenario_that_fails_the_tests_that_failed_come_last(gates) -> None:
     said = "=== short test summary info ===\nFAILED test_tls.py::test_one\n=== 1 failed, 9 passed in 12.34s (0:00:12) ===\nMolecule goes on\n"
     done = gates(f"printf '%s' '{said}'; exit 1", "one")
-    assert re.search(r"^total .*\n\n==> one failed:\n=+ short[^\n]*\nFAILED [^\n]*\n=+ 1 failed[^\n]*\ngates: 0 passed, 1 failed\n\Z", done.stdout, re.MULTILINE)
+    end = r"^total .*\n\n==> one failed:\n=+ short[^\n]*\nFAILED [^\n]*\n=+ 1 failed[^\n]*\ngates: 0 passed, 1 failed\n\Z"
+    assert re.search(end, done.stdout, re.MULTILINE), done.stdout
 
 
 def test_what_a_gate_says_is_passed_on_byte_by_byte(tmp_path: Path) -> None:
