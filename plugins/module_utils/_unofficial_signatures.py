@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 SETTINGS = pathlib.Path("/etc/gateway-unofficial-signatures.json")
 STATE = pathlib.Path("/var/lib/gateway-unofficial-signatures")
 USER = "clamav"
+UNIT = "gateway-unofficial-signatures.service"
 # Whose a file in clamd's directory is, is seen from its name: unofficial-PROVIDER-FILE.
 PREFIX = "unofficial-"
 # The providers that fangfrisch of Debian 13 knows, each with the option that it needs to let the site in.
@@ -367,6 +368,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if os.geteuid() == 0 and not arguments.check and not arguments.surplus:
         os.chdir("/")
+        if arguments.tidy:
+            # A slow server would hold up whoever waits for it, and what it has been told is out of date.
+            subprocess.run(["systemctl", "stop", UNIT], capture_output=True, check=False)
         os.execvp("runuser", ["runuser", "-u", USER, "--", sys.executable, *sys.argv])
     os.umask(0o077)
     settings = json.loads(arguments.settings.read_text(encoding="utf-8"))

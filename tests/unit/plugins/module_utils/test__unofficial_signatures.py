@@ -391,3 +391,25 @@ def test_what_is_said_has_no_secret_and_failure_has_a_status(host, tmp_path, mon
     (host.databases / "unofficial-old-a.ndb").touch()
     assert signatures.main() == 0
     assert capsys.readouterr().out == "unofficial-old-a.ndb\n"
+
+
+@pytest.mark.parametrize(("words", "stopped"), [(["--tidy"], True), (["--force"], False), ([], False)])
+def test_root_does_nothing_itself_and_a_run_of_the_playbook_waits_for_no_server(monkeypatch, words, stopped):
+    done = []
+
+    class Replaced(Exception):
+        pass
+
+    def execvp(program, command):
+        done.append(command)
+        raise Replaced(program)
+
+    monkeypatch.setattr(signatures.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(signatures.os, "chdir", lambda _path: None)
+    monkeypatch.setattr(signatures.os, "execvp", execvp)
+    monkeypatch.setattr(signatures.subprocess, "run", lambda command, **_options: done.append(command))
+    monkeypatch.setattr(signatures.sys, "argv", ["/usr/local/sbin/gateway-unofficial-signatures", *words])
+    with pytest.raises(Replaced, match="runuser"):
+        signatures.main()
+    assert done[-1] == ["runuser", "-u", "clamav", "--", signatures.sys.executable, "/usr/local/sbin/gateway-unofficial-signatures", *words]
+    assert done[:-1] == ([["systemctl", "stop", "gateway-unofficial-signatures.service"]] if stopped else [])
