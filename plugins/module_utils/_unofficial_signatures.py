@@ -55,8 +55,8 @@ ORDINARY = {
     "web page": b'From: shop@example.net\r\nTo: bob@example.org\r\nSubject: Your order\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset="utf-8"\r\n\r\n'
     b'<html><head><title>Your order</title></head>\r\n<body><p style="color:#333">Your order is on its way. <a href="https://www.example.net/orders?id=7">'
     b'Look at it</a> or <a href="mailto:shop@example.net">write to us</a>.</p><img src="cid:logo" width="1" height="1"></body></html>\r\n',
-    "attachment": b'From: alice@example.com\r\nTo: bob@example.org\r\nSubject: Numbers\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n'
-    b'--b\r\nContent-Type: text/plain\r\n\r\nSee the attachment.\r\n--b\r\nContent-Type: text/csv; name="numbers.csv"\r\nContent-Disposition: attachment;'
+    "attachment": b'From: alice@example.com\r\nTo: bob@example.org\r\nSubject: Numbers\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n'
+    b'\r\n--b\r\nContent-Type: text/plain\r\n\r\nSee the attachment.\r\n--b\r\nContent-Type: text/csv; name="numbers.csv"\r\nContent-Disposition: attachment;'
     b' filename="numbers.csv"\r\nContent-Transfer-Encoding: base64\r\n\r\nbmFtZSxudW1iZXIKYWxpY2UsMQpib2IsMgo=\r\n--b--\r\n',
     "every byte": bytes(range(256)) * 4,
 }

@@ -274,16 +274,17 @@ def test_an_error_of_fangfrisch_is_one_of_its_provider_and_it_begins_anew(host):
     assert [words[-1] for words in host.calls if words[-1] != "dumpconf"] == ["initdb", "refresh"]
 
 
-def test_a_run_that_was_killed_is_done_anew_and_other_settings_as_well(host):
+@pytest.mark.parametrize(("file", "content"), [("under_way", ""), ("fangfrisch.conf", "other settings")])
+def test_a_run_that_was_killed_is_done_anew_and_other_settings_as_well(host, file, content):
     host.served = {"a.ndb": "one", "b.hdb": "two"}
     host.work()
-    for spoil in (lambda: (host.state / "own" / "under_way").touch(), lambda: (host.state / "own" / "fangfrisch.conf").write_text("other settings")):
-        spoil()
-        (host.state / "own" / "fetched" / "a.ndb").write_text("on")
-        host.calls.clear()
-        assert host.work() == ([], [])
-        assert ("initdb" in [words[-1] for words in host.calls]) and host.placed()["unofficial-own-a.ndb"] == "one"
-        assert not (host.state / "own" / "under_way").exists()
+    (host.state / "own" / file).write_text(content)
+    (host.state / "own" / "fetched" / "a.ndb").write_text("on")
+    host.calls.clear()
+    assert host.work() == ([], [])
+    assert "initdb" in [words[-1] for words in host.calls]
+    assert host.placed()["unofficial-own-a.ndb"] == "one"
+    assert not (host.state / "own" / "under_way").exists()
 
 
 def test_force_is_passed_on(host):
@@ -315,25 +316,25 @@ def test_a_clamd_that_is_down_is_no_failure(host, monkeypatch):
     assert new[-1] == "clamd was not told (No such file or directory); it loads them when it starts"
 
 
-def test_clamd_is_told_by_its_socket(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("answer", "said"), [(b"RELOADING\n", ""), (b"UNKNOWN COMMAND\n", "it answers 'UNKNOWN COMMAND'")])
+def test_clamd_is_told_by_its_socket(tmp_path, monkeypatch, answer, said):
     monkeypatch.chdir(tmp_path)
-    for answer, said in ((b"RELOADING\n", ""), (b"UNKNOWN COMMAND\n", "it answers 'UNKNOWN COMMAND'")):
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(f"clamd-{len(answer)}")
-            server.listen()
-            heard = []
+    heard = []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("clamd")
+        server.listen()
 
-            def serve(server=server, answer=answer, heard=heard):
-                connection, _address = server.accept()
-                with connection:
-                    heard.append(connection.recv(100))
-                    connection.sendall(answer)
+        def serve():
+            connection, _address = server.accept()
+            with connection:
+                heard.append(connection.recv(100))
+                connection.sendall(answer)
 
-            thread = threading.Thread(target=serve)
-            thread.start()
-            assert signatures.reload(f"clamd-{len(answer)}") == said
-            thread.join()
-            assert heard == [b"nRELOAD\n"]
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert signatures.reload("clamd") == said
+        thread.join()
+    assert heard == [b"nRELOAD\n"]
     assert "No such file" in signatures.reload("nothing")
 
 
