@@ -92,6 +92,10 @@ bench-flood: gateway ## clean mail under a flood of unwanted clients, beside the
 bench-verdict: gateway ## ham and spam of a public corpus that are refused, by the rules alone and with Bayes
 	@python3 tools/bench/verdict.py
 
+.PHONY: bench-more
+bench-more: gateway ## what the checks of docs/more-to-look-with.md cost, and what they do to wanted mail
+	@python3 tools/bench/more.py
+
 .PHONY: bench-trace
 bench-trace: venv ## gateway-trace on a day of 100,000 messages, beside grep and journalctl
 	@tools/packages systemd-journal-remote

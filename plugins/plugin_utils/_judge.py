@@ -162,6 +162,11 @@ def _platform(model: _model.Model, observed: Observed) -> list[str]:
             " that begins with 'From ' and is longer than 2048 bytes; use Debian 13,"
             " or set gateway_accept_debian12_postfix_panic: true to accept this"
         )
+    if system == ["debian", "12"] and model.optional["unofficial_signatures"]:
+        problems.append(
+            "clamav_unofficial_signatures: this host runs Debian 12, which has no package fangfrisch; use Debian 13, set the variable to [] for this host,"
+            " or name files that need no account in clamav_database_custom_urls"
+        )
     others = [name for name in observed["packages"] if name in OTHER_MTAS]
     if others:
         problems.append(f"another MTA is installed ({', '.join(others)}), which installing Postfix would remove; move its mail away and remove it first")

@@ -24,6 +24,7 @@ from ansible_collections.antispam.gateway.plugins.plugin_utils import (
     _refusals,
     _schema,
     _shared,
+    _signatures,
     _site,
     _store,
     _teaching,
@@ -61,6 +62,7 @@ OPTIONAL_FILES = {
     "stunnel": "/etc/systemd/system/gateway-redis-tls.service",
     "teaching": "/etc/systemd/system/gateway-bayes-mailboxes.timer",
     "unbound": "/etc/unbound/unbound.conf",
+    "unofficial_signatures": "/etc/systemd/system/gateway-unofficial-signatures.timer",
 }
 # What tables are made of. They may be large, and no template reads them.
 TABLES = ("gateway_recipients", "gateway_recipient_sources", "gateway_aliases", "gateway_sender_scores", "gateway_sender_score_sources")
@@ -122,6 +124,7 @@ class Model:
             "stunnel": self.store.wanted and self.store.tls,
             "teaching": given["gateway_bayes"],
             "unbound": self.own_resolver,
+            "unofficial_signatures": bool(given["clamav_unofficial_signatures"]),
         }
 
     @property
@@ -169,7 +172,7 @@ def derive(given: Mapping[str, Any], template: Callable[[Any], Any]) -> Model:
     _compute_defaults(variables, given)
     unknown, warnings = _schema.unknown(given)
     problems = unknown + problems + _shared.check(variables) + _refusals.check(variables) + _attachments.check(variables)
-    problems += _feed_problems(variables) + _channel_keys.check(variables) + _parameters.write_all(variables)
+    problems += _feed_problems(variables) + _channel_keys.check(variables) + _signatures.check(variables) + _parameters.write_all(variables)
     site = _site.Site(variables, unusable)
     outgoing = _outgoing.Outgoing(site, variables)
     teaching, policies = _teaching.Teaching(site, variables), _policies.Policies(site, variables)

@@ -70,6 +70,7 @@ WRONG = {
     "no signatures": {"clamav_official_databases": False, "clamav_database_custom_urls": []},
     "many mistakes": MISTAKES,
     "a rule channel without a key": {"spamassassin_channels": [{"name": "kam.example.org"}, {"name": "sa.example.org", "key": "0x24C063D8"}]},
+    "a provider of signatures without an account": {"clamav_unofficial_signatures": [{"name": "securiteinfo"}]},
 }
 
 
@@ -131,6 +132,11 @@ def _wrong(network):
             "a rule channel without a key",
             "spamassassin_channels[1].key: this is no public key in ASCII armor",
             marks=pytest.mark.holds("T19"),
+        ),
+        pytest.param(
+            "a provider of signatures without an account",
+            "clamav_unofficial_signatures[0].customer_id: securiteinfo gives signatures to those who have one; write it, or remove securiteinfo",
+            marks=pytest.mark.holds("T41"),
         ),
     ],
 )

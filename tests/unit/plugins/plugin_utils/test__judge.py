@@ -43,7 +43,11 @@ HASH = "$6$rasmuslerdorf$" + "Ab./" * 21 + "Ab"
 ACCOUNT = {"name": "alice@example.com", "password": HASH}
 ROLE = pathlib.Path(__file__).resolve().parents[4] / "roles" / "gateway"
 UNDEFINED = "{{ no_such_variable }}"
-OTHER_NAMES = {"official_databases": "clamav_official_databases", "custom_urls": "clamav_database_custom_urls"}
+OTHER_NAMES = {
+    "official_databases": "clamav_official_databases",
+    "custom_urls": "clamav_database_custom_urls",
+    "unofficial_signatures": "clamav_unofficial_signatures",
+}
 
 
 def variables(smarthost=None, smarthost_tls=None, sourced_domains=(), variables=(), **arguments):
@@ -382,6 +386,14 @@ def test_debian_12_is_refused_with_the_reason_until_it_is_accepted(run, only_pro
     for words in ("Debian 12", "smtpd_proxy_filter", "2048", "gateway_accept_debian12_postfix_panic: true"):
         assert words in problem
     assert run(accept_debian12_postfix_panic=True)["debian"] == "12"
+
+
+def test_unofficial_signatures_need_debian_13(run, only_problem, host):
+    wanted = {"accept_debian12_postfix_panic": True, "unofficial_signatures": [{"name": "urlhaus"}]}
+    assert "failed" not in run(**wanted)
+    host.release = ("debian", "12")
+    problem = only_problem(**wanted)
+    assert problem.startswith("clamav_unofficial_signatures: this host runs Debian 12, which has no package fangfrisch; use Debian 13")
 
 
 def test_debian_13_needs_nothing_to_be_accepted(run):
