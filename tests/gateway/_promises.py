@@ -97,4 +97,6 @@ PROMISES = {
     "T38": "With `gateway_protect_own_domains`, mail from outside that claims a domain of the site without proof is refused.",
     "T39": "An account writes only its own addresses into From and Sender, unless the site lets it write any.",
     "T40": "One client can make only so many guesses at a password in a minute, and each guess makes it wait longer. Others log in meanwhile.",
+    "T41": "However many addresses guess at the password of one account, only so many guesses in an hour are looked at, and the journal names the account. Its"
+    " owner goes on from where the account has logged in before, and other accounts are not disturbed.",
 }

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guesses at the password of one account, from many addresses."""
+
+import itertools
+
+import pytest
+from _network import ALICE, STRANGER, mailboxes, newcomer, wait_until
+
+LIMIT = 50  # gateway_wrong_passwords_per_hour, by default
+UNIT = "gateway-login-guard.service"
+TICKETS = "tickets@staff.example.com"
+RIGHT = {"port": 465, "tls": "implicit", "username": TICKETS, "password": "bob-secret", "stop_after": "login"}
+WRONG = {**RIGHT, "password": "guess"}
+LOGGED_IN, NOT_LOGGED_IN = "235 2.7.0", "535 5.7.8"
+REFUSED = f"account {TICKETS}: {LIMIT} wrong passwords within an hour, from {LIMIT} addresses ("
+
+
+@pytest.fixture(name="fresh", autouse=True)
+def _fresh(gateway):
+    """Nobody has guessed yet, nor logged in."""
+    forget(gateway)
+    yield
+    forget(gateway)
+
+
+def forget(gateway):
+    gateway.check_output(f"systemctl stop {UNIT} && rm -f /var/lib/gateway-login-guard/networks.json && systemctl start {UNIT}")
+
+
+def guess(times, subnets=range(64, 200), **arguments):
+    """Guess from so many addresses, in several networks."""
+    chosen = itertools.cycle(subnets)
+    clients = [newcomer(next(chosen)) for _guess in range(times)]
+    answers = []
+    for some in [clients[start : start + 10] for start in range(0, times, 10)]:
+        conversations = [{**WRONG, "source_address": client.source_address, **arguments} for client in some]
+        answers += [record.answer for record in some[0].converse_at_once(conversations)]
+    return answers
+
+
+@pytest.mark.holds("S9", "T41")
+def test_many_addresses_have_so_many_guesses_at_one_account_and_its_owner_goes_on(gateway, began):
+    home = newcomer(200)
+    neighbour = newcomer(200)
+    assert home.converse(**RIGHT).answer == LOGGED_IN
+    assert newcomer(201).converse(**WRONG).answer == NOT_LOGGED_IN
+    assert newcomer(202).converse(**RIGHT).answer == LOGGED_IN, "one wrong password is nothing"
+    assert set(guess(LIMIT - 1)) == {NOT_LOGGED_IN}
+    (line,) = [line for line in wait_for_journal_of_guard(gateway, began) if REFUSED in line]
+    assert "logins of this account are refused, except from networks that it has logged in from before" in line
+
+    # The right password, from where nobody knows it; on both ports.
+    thief = newcomer(203)
+    records = [thief.converse(**RIGHT), newcomer(204).converse(**{**RIGHT, "port": 587, "tls": "require"})]
+    assert [record.answer for record in records] == [NOT_LOGGED_IN] * 2
+    # In another spelling too.
+    assert newcomer(205).converse(**{**RIGHT, "username": TICKETS.upper()}).answer == NOT_LOGGED_IN
+    # No answer tells that it was right, nor that this account is refused.
+    other = newcomer(206).converse(**{**WRONG, "username": "nobody@staff.example.com"})
+    assert records[0].text == other.text
+    assert abs(records[0].reply["seconds"] - other.reply["seconds"]) < 1.5, (records[0], other)
+
+    for client in (home, neighbour, newcomer(202)):
+        assert client.converse(**RIGHT).answer == LOGGED_IN
+    assert newcomer(207).converse(**{**RIGHT, "username": ALICE, "password": "alice-secret"}).answer == LOGGED_IN
+    # More of the same is not said again.
+    guess(3)
+    assert len([line for line in journal_of_guard(gateway, began).splitlines() if f"account {TICKETS}" in line]) == 1
+
+
+@pytest.mark.holds("S9", "T41")
+def test_networks_of_an_account_are_known_after_a_restart(gateway):
+    home = newcomer(208)
+    assert home.converse(**RIGHT).answer == LOGGED_IN
+    gateway.check_output(f"systemctl restart {UNIT}")
+    assert set(guess(LIMIT)) == {NOT_LOGGED_IN}
+    assert newcomer(209).converse(**RIGHT).answer == NOT_LOGGED_IN
+    assert home.converse(**RIGHT).answer == LOGGED_IN
+
+
+@pytest.mark.holds("T41")
+def test_a_name_that_is_no_account_is_answered_as_ever(gateway, began):
+    assert set(guess(LIMIT + 10, username="nobody@staff.example.com")) == {NOT_LOGGED_IN}
+    assert "account" not in journal_of_guard(gateway, began)
+
+
+@pytest.mark.holds("S9", "T41")
+def test_while_the_guard_is_stopped_nobody_logs_in_and_mail_from_outside_passes(gateway):
+    gateway.check_output(f"systemctl stop {UNIT}")
+    try:
+        record = newcomer(210).converse(**{**RIGHT, "port": 587, "tls": "require"}, may_break_off=True)
+        # 454 of a smtpd(8) that knows what Dovecot offers, and no connection to one that does not.
+        assert record.reply is None or 400 <= record.reply["code"] < 500, record
+        assert record.answer != LOGGED_IN
+        from_outside = STRANGER.converse()
+        assert from_outside.answer == "250 2.0.0"
+        assert mailboxes(from_outside.message_id) == [ALICE]
+    finally:
+        gateway.check_output(f"systemctl start {UNIT}")
+    # master(8) waits a minute before it starts a daemon again that has died.
+    wait_until(lambda: newcomer(211).converse(**{**RIGHT, "port": 587, "tls": "require"}, may_break_off=True).answer == LOGGED_IN, "a login", 120)
+
+
+@pytest.mark.holds("S9", "T41")
+def test_the_guard_is_restarted_while_people_log_in(gateway):
+    clients = [newcomer(212) for _client in range(4)]
+    for client in clients:
+        gateway.check_output(f"systemctl restart {UNIT}")
+        assert client.converse(**RIGHT).answer == LOGGED_IN
+    gateway.check_output(f"systemctl kill --signal=KILL {UNIT}")
+    wait_until(lambda: clients[0].converse(**RIGHT).answer == LOGGED_IN, "a login", 10)
+
+
+@pytest.mark.holds("T41")
+def test_the_guard_comes_back_after_a_reboot_and_is_nobody(gateway):
+    service = gateway.service(UNIT.removesuffix(".service"))
+    assert service.is_running
+    assert service.is_enabled
+    shown = dict(
+        line.split("=", 1) for line in gateway.check_output(f"systemctl show --property=User,MainPID,Restart,NoNewPrivileges {UNIT}").splitlines()
+    )
+    assert (shown["User"], shown["Restart"], shown["NoNewPrivileges"]) == ("gateway-login-guard", "always", "yes")
+    assert gateway.check_output(f"stat -c %U /proc/{shown['MainPID']}") == "gateway-login-guard"
+    socket = gateway.check_output("stat -c '%U %G %a' /run/gateway-login-guard/auth")
+    assert socket == "gateway-login-guard postfix 660"
+    # Nobody else may ask it for passwords, nor read who was where.
+    assert gateway.run("su -s /bin/sh nobody -c 'ls /run/gateway-login-guard /var/lib/gateway-login-guard'").rc != 0
+
+
+def journal_of_guard(gateway, since):
+    return gateway.check_output(f"journalctl --quiet --output=cat --unit={UNIT} --after-cursor='{since}'")
+
+
+def wait_for_journal_of_guard(gateway, since):
+    return wait_until(lambda: [line for line in journal_of_guard(gateway, since).splitlines() if REFUSED in line], "a line of the guard")
