@@ -42,9 +42,10 @@ KEPT, NETWORKS = 30 * DAY, 32
 # How many known networks have a count at a time.
 COUNTED = 10_000
 # Dovecot takes lines of 8192 bytes from its clients. An smtpd(8) process has one connection, and one attempt at a time.
-LINE, CONNECTIONS, AT_ONCE = 16_384, 2000, 16
-# Seconds for which Dovecot holds an answer back (auth_failure_delay), and for which it may be out of reach.
-FAILURE_DELAY, CONNECT = 2.0, 5.0
+LINE, CONNECTIONS, AT_ONCE, WAITING = 16_384, 2000, 16, 512
+# Seconds for which Dovecot holds an answer back (auth_failure_delay), for which it may be out of reach, as when it is restarted (Postfix waits for 10), and
+# for which attempts under way are waited for in the end.
+FAILURE_DELAY, CONNECT, LINGER = 2.0, 8.0, 3.0
 # How many addresses the journal names.
 SHOWN = 20
 
@@ -266,6 +267,7 @@ class Conversation:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._exchanges: dict[bytes, Exchange] = {}
+        self._greeted = False
 
     def from_postfix(self, line: bytes) -> bytes:
         """Return the line that Dovecot gets."""
@@ -330,6 +332,7 @@ class Conversation:
         """Return the line that Postfix gets, and how many seconds later."""
         command, *fields = line.split(b"\t")
         if command not in (b"OK", b"FAIL"):
+            self._greeted |= command == b"DONE"
             return line, 0.0
         number = fields[0] if fields else b""
         if (exchange := self._exchanges.pop(number, None)) is None:
@@ -352,6 +355,11 @@ class Conversation:
         if exchange and exchange.attempt:
             self._guard.end(exchange.attempt, wrong)
 
+    @property
+    def busy(self) -> bool:
+        """Whether Postfix waits for something."""
+        return not self._greeted or bool(self._exchanges)
+
     def ended(self, by_postfix: bool) -> None:
         """The connection has ended. Postfix does not wait for long, and a client may go: that is no way to guess for nothing."""
         while self._exchanges:
@@ -363,22 +371,39 @@ class Service:
 
     def __init__(self, guard: Guard, dovecot: str) -> None:
         self._guard, self._dovecot = guard, dovecot
-        self._connections = 0
+        self._conversations: set[Conversation] = set()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        conversation = Conversation(self._guard)
+        self._conversations.add(conversation)
         try:
-            if self._connections <= CONNECTIONS:
-                await self._relay(reader, writer)
+            if len(self._conversations) <= CONNECTIONS:
+                await self._relay(conversation, reader, writer)
         except OSError as error:
-            log(f"a connection ended: {type(error).__name__} {error}")
+            log(f"a connection ended, since Dovecot is not there: {type(error).__name__} {error}")
         finally:
-            self._connections -= 1
+            self._conversations.discard(conversation)
             writer.close()
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        dovecot = await asyncio.wait_for(asyncio.open_unix_connection(self._dovecot, limit=LINE), CONNECT)
-        conversation = Conversation(self._guard)
+    async def finish(self) -> None:
+        """Wait for what is under way, for a moment."""
+        deadline = time.monotonic() + LINGER
+        while any(conversation.busy for conversation in self._conversations) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """An smtpd(8) process that finds no Dovecot when it begins gives up, and master(8) starts no other one for a minute: so wait for it."""
+        deadline = time.monotonic() + CONNECT
+        while True:
+            try:
+                return await asyncio.wait_for(asyncio.open_unix_connection(self._dovecot, limit=LINE), CONNECT)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def _relay(self, conversation: Conversation, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dovecot = await self._connect()
 
         async def there() -> None:
             while (line := await _line(reader)) is not None:
@@ -416,31 +441,50 @@ async def _line(reader: asyncio.StreamReader) -> bytes | None:
         raise Rubbish("a line is too long") from error
 
 
-def ready() -> None:
-    """Tell systemd that the socket is there (sd_notify(3))."""
+def listener(path: pathlib.Path) -> tuple[socket.socket, bool]:
+    """Return the socket that Postfix connects to, and whether it is the one from before a restart, which systemd has kept (sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        kept = socket.socket(fileno=3)
+        if kept.getsockname() == str(path) and path.exists():
+            return kept, True
+        kept.close()
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    made = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o117)
+    made.bind(str(path))
+    os.umask(before)
+    made.listen(WAITING)
+    return made, False
+
+
+def ready(keep: list[socket.socket]) -> None:
+    """Tell systemd that the socket is there, and let it keep it (sd_notify(3)): then connections wait while this service is restarted."""
     if address := os.environ.get("NOTIFY_SOCKET"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
             notified.connect("\0" + address[1:] if address.startswith("@") else address)
+            for kept in keep:
+                socket.send_fds(notified, [b"FDSTORE=1"], [kept.fileno()])
             notified.sendall(b"READY=1")
 
 
 async def serve(service: Service, path: pathlib.Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    os.umask(0o117)
-    server = await asyncio.start_unix_server(service.talk, path, limit=LINE, backlog=512)
-    os.umask(0o077)
+    listening, kept = listener(path)
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    ready()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    server = await asyncio.start_unix_server(service.talk, sock=listening, limit=LINE, backlog=WAITING)
+    ready([] if kept else [listening])
     await stop.wait()
-    # smtpd(8) processes keep their connections, and connect anew: nobody waits for them.
-    server.close()
+    # Closing the server would remove the socket (asyncio of Python 3.13), and wait for connections that smtpd(8) processes keep (3.12).
+    loop.remove_reader(server.sockets[0].fileno())
+    await service.finish()
 
 
 def main() -> None:
     settings: dict[str, Any] = json.loads(SETTINGS.read_text(encoding="utf-8"))
     accounts = [name.lower() for name in settings["accounts"]]
+    os.umask(0o077)
     guard = Guard(settings["limit"], accounts, Known(pathlib.Path(settings["state"]), accounts))
     asyncio.run(serve(Service(guard, settings["dovecot"]), pathlib.Path(settings["socket"])))
 
