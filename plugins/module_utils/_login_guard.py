@@ -388,8 +388,11 @@ class Service:
     async def finish(self) -> None:
         """Wait for what is under way, for a moment."""
         deadline = time.monotonic() + LINGER
-        while any(conversation.busy for conversation in self._conversations) and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        while True:
+            # A connection that was taken just now is among them after that.
+            await asyncio.sleep(0.1)
+            if not any(conversation.busy for conversation in self._conversations) or time.monotonic() > deadline:
+                return
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """An smtpd(8) process that finds no Dovecot when it begins gives up, and master(8) starts no other one for a minute: so wait for it."""
