@@ -128,9 +128,7 @@ def test_the_guard_comes_back_after_a_reboot_and_is_nobody(gateway):
     service = gateway.service(UNIT.removesuffix(".service"))
     assert service.is_running
     assert service.is_enabled
-    shown = dict(
-        line.split("=", 1) for line in gateway.check_output(f"systemctl show --property=User,MainPID,Restart,NoNewPrivileges {UNIT}").splitlines()
-    )
+    shown = dict(line.split("=", 1) for line in gateway.check_output(f"systemctl show --property=User,MainPID,Restart,NoNewPrivileges {UNIT}").splitlines())
     assert (shown["User"], shown["Restart"], shown["NoNewPrivileges"]) == ("gateway-login-guard", "always", "yes")
     assert gateway.check_output(f"stat -c %U /proc/{shown['MainPID']}") == "gateway-login-guard"
     socket = gateway.check_output("stat -c '%U %G %a' /run/gateway-login-guard/auth")
