@@ -5,6 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import pathlib
+import socket
+import stat
+import subprocess
+import sys
 
 import pytest
 from ansible_collections.antispam.gateway.plugins.module_utils import _login_guard
@@ -437,3 +443,90 @@ def test_connections_have_a_bound(setup, tmp_path, monkeypatch):
         other.close()
 
     relay(setup, tmp_path, talk)
+
+
+def test_a_connection_waits_for_dovecot(setup, tmp_path):
+    async def greet(reader, writer):
+        writer.write(b"VERSION\t1\t2\n")
+        writer.close()
+
+    async def run():
+        front = await asyncio.start_unix_server(Service(setup.guard, str(tmp_path / "dovecot")).talk, tmp_path / "guard")
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "guard")
+        await asyncio.sleep(0.2)
+        behind = await asyncio.start_unix_server(greet, tmp_path / "dovecot")
+        answer = await asyncio.wait_for(reader.readline(), 10)
+        writer.close()
+        front.close()
+        behind.close()
+        return answer
+
+    assert asyncio.run(run()) == b"VERSION\t1\t2\n"
+
+
+def test_dovecot_is_not_waited_for_without_end(setup, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_login_guard, "CONNECT", 0.2)
+
+    async def run():
+        front = await asyncio.start_unix_server(Service(setup.guard, str(tmp_path / "dovecot")).talk, tmp_path / "guard")
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "guard")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        front.close()
+        return answer
+
+    assert asyncio.run(run()) == b""
+    assert "Dovecot is not there: FileNotFoundError" in capsys.readouterr().err
+
+
+PROGRAM = """
+import os, pathlib, signal, socket, sys, threading, time
+sys.path.insert(0, {directory!r})
+import _login_guard
+_login_guard.SETTINGS = pathlib.Path({settings!r})
+if sys.argv[1:]:
+    os.dup2(int(sys.argv[1]), 3)
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+_login_guard.main()
+"""
+
+
+def test_the_socket_stays_while_the_service_is_restarted(tmp_path):
+    """As systemd does it: the socket is passed on."""
+    path, notified = tmp_path / "guard", tmp_path / "notify"
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"limit": 5, "accounts": [ALICE], "socket": str(path), "dovecot": str(tmp_path / "dovecot"), "state": "/nowhere/state"}))
+    program = PROGRAM.format(directory=str(pathlib.Path(_login_guard.__file__).parent), settings=str(settings))
+    path.write_text("left by another")
+
+    def begin(*arguments, **more):
+        return subprocess.Popen([sys.executable, "-B", "-c", program, *arguments], env={"NOTIFY_SOCKET": str(notified)}, **more)
+
+    def end(process):
+        process.terminate()
+        assert process.wait(10) == 0
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(notified))
+        manager.settimeout(20)
+        first = begin()
+        text, (kept,), _flags, _address = socket.recv_fds(manager, 100, 1)
+        assert text == b"FDSTORE=1"
+        assert manager.recv(100) == b"READY=1"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        end(first)
+        # Between the two nobody takes it.
+        with socket.socket(socket.AF_UNIX) as waiting, socket.socket(socket.AF_UNIX) as dovecot:
+            waiting.settimeout(20)
+            waiting.connect(str(path))
+            dovecot.bind(str(tmp_path / "dovecot"))
+            dovecot.listen()
+            dovecot.settimeout(20)
+            second = begin(str(kept), pass_fds=[kept])
+            assert manager.recv(100) == b"READY=1"
+            with dovecot.accept()[0] as connection:
+                connection.sendall(b"DONE\n")
+                assert waiting.recv(100) == b"DONE\n"
+                end(second)
+        assert path.exists()
+        os.close(kept)
