@@ -216,8 +216,7 @@ class Guard:
         tally.wrong.move_to_end(mark)
         while len(tally.wrong) > self._limit:
             tally.wrong.popitem(last=False)
-        if tally.count(now) >= self._limit:
-            self._log(account, tally)
+        self._log(account, tally)
 
     def login(self, attempt: Attempt, account: str, address: str) -> bool:
         """The password was right. Return whether it counts. account: whose it was, as Dovecot says."""
@@ -235,7 +234,8 @@ class Guard:
     def _log(self, account: str, tally: Tally) -> None:
         """Say it once an hour."""
         now = self._clock()
-        if tally.logged + HOUR > now:
+        # Until Dovecot has answered those under way, they are no wrong passwords.
+        if tally.logged + HOUR > now or tally.count(now) < self._limit:
             return
         tally.logged = now
         addresses = list(dict.fromkeys(address for _when, address in tally.wrong.values()))
@@ -245,7 +245,7 @@ class Guard:
         else:
             what = "logins of this account are refused, except from networks that it has logged in from before"
         log(
-            f"account {account}: {tally.count(now)} wrong passwords within an hour, from {len(addresses)} addresses ({', '.join(addresses[:SHOWN])}{more});"
+            f"account {account}: {tally.count(now)} wrong passwords within an hour, from {len(addresses)} address{'' if len(addresses) == 1 else 'es'} ({', '.join(addresses[:SHOWN])}{more});"
             f" {what}; refused before this line: {tally.refused}"
         )
         tally.refused = 0

@@ -314,12 +314,23 @@ def test_the_journal_names_account_count_and_addresses_once_an_hour(setup, clock
     assert line.endswith("refused before this line: 20")
 
 
+def test_the_journal_says_it_when_all_are_answered(setup, capsys):
+    conversations = [Conversation(setup.guard) for _connection in range(LIMIT + 1)]
+    for number, conversation in enumerate(conversations):
+        setup.auth(conversation, ALICE, b"guess", f"203.0.113.{number}")
+    for conversation in conversations:
+        conversation.from_dovecot(b"FAIL\t1\tuser=" + ALICE.encode())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "5 wrong passwords" in line
+    assert line.endswith("refused before this line: 1")
+
+
 def test_a_known_network_is_named(setup, capsys):
     setup.try_one(ALICE, b"alice-secret", HOME)
     for number in range(LIMIT):
         setup.try_one(ALICE, b"guess %d" % number, HOME)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "from 1 addresses (192.0.2.7); logins of this account from 192.0.2.0/24 are refused;" in line
+    assert "from 1 address (192.0.2.7); logins of this account from 192.0.2.0/24 are refused;" in line
 
 
 def test_no_client_writes_into_the_journal(setup, capsys):
@@ -328,7 +339,7 @@ def test_no_client_writes_into_the_journal(setup, capsys):
         conversation.from_postfix(auth(1, encoded(b"\0" + ALICE.encode() + b"\0guess"), "x\naccount bob"))
         conversation.from_dovecot(b"FAIL\t1\tuser=mallory\nbob@example.com")
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"account {ALICE}: 5 wrong passwords within an hour, from 1 addresses ();")
+    assert line.startswith(f"account {ALICE}: 5 wrong passwords within an hour, from 1 address ();")
 
 
 # ---- rubbish ---------------------------------------------------------------------------------------------------------
