@@ -239,13 +239,14 @@ class Guard:
             return
         tally.logged = now
         addresses = list(dict.fromkeys(address for _when, address in tally.wrong.values()))
+        number = "1 address" if len(addresses) == 1 else f"{len(addresses)} addresses"
         more = f" and {len(addresses) - SHOWN} more" if len(addresses) > SHOWN else ""
         if tally.known_network:
             what = f"logins of this account from {tally.known_network} are refused"
         else:
             what = "logins of this account are refused, except from networks that it has logged in from before"
         log(
-            f"account {account}: {tally.count(now)} wrong passwords within an hour, from {len(addresses)} address{'' if len(addresses) == 1 else 'es'} ({', '.join(addresses[:SHOWN])}{more});"
+            f"account {account}: {tally.count(now)} wrong passwords within an hour, from {number} ({', '.join(addresses[:SHOWN])}{more});"
             f" {what}; refused before this line: {tally.refused}"
         )
         tally.refused = 0
