@@ -83,6 +83,11 @@ MUTATIONS = [
         *master_cf("submission/inet/smtpd_sender_restrictions=", "submissions/inet/smtpd_sender_restrictions="),
         "test_submission.py::test_a_stolen_login_cannot_send_as_another_sender",
     ),
+    Mutation(
+        "the count of guesses at an account",
+        *master_cf("submission/inet/smtpd_sasl_path=private/auth", "submissions/inet/smtpd_sasl_path=private/auth"),
+        "test_login_guard.py::test_many_addresses_have_so_many_guesses_at_one_account_and_its_owner_goes_on",
+    ),
     Mutation("bare newlines", *main_cf("smtpd_forbid_bare_newline=no"), "test_smuggling.py::test_a_bare_newline_never_splits_a_message"),
     Mutation("the virus scanner", *amavis("@bypass_virus_checks_maps = (1);"), "test_promise.py::test_eicar_is_refused_at_the_end_of_data_and_never_arrives"),
     Mutation("relaying", *main_cf("mynetworks=0.0.0.0/0"), "test_relaying.py::test_relaying_from_outside_is_refused"),

@@ -51,6 +51,7 @@ PROBE_DOMAIN = "gateway-probe.invalid"
 OPTIONAL_FILES = {
     "dkimpy_milter": "/etc/dkimpy-milter/dkimpy-milter.conf",
     "dovecot": "/etc/dovecot/dovecot.conf",
+    "login_guard": "/etc/systemd/system/gateway-login-guard.service",
     "mta_sts": "/etc/mta-sts-daemon.yml",
     "phishing_feeds": "/etc/systemd/system/gateway-phishing-feeds.timer",
     "policy_service": "/etc/systemd/system/gateway-policy-service.service",
@@ -113,6 +114,7 @@ class Model:
         return {
             "dkimpy_milter": given["gateway_dkim_ed25519"] and bool(self.outgoing.dkim_domains),
             "dovecot": bool(given["gateway_accounts"]),
+            "login_guard": bool(given["gateway_accounts"]) and given["gateway_wrong_passwords_per_hour"] > 0,
             "mta_sts": given["gateway_mta_sts"],
             "phishing_feeds": bool(given["spamassassin_phishing_feeds"]),
             "policy_service": bool(self.policies.policies),
@@ -180,7 +182,7 @@ def derive(given: Mapping[str, Any], template: Callable[[Any], Any]) -> Model:
     found, more = _dnsbl.check(variables["gateway_dnsbl_lists"], variables["gateway_dnsbl_threshold"])
     problems += site.problems + outgoing.problems + teaching.problems + policies.problems + store.problems
     problems += found + _signature_problems(variables) + _authentication_problems(variables) + _pen_pal_problems(variables)
-    problems += _record_problems(variables)
+    problems += _record_problems(variables) + _guess_problems(variables)
     reads_mailboxes = _store.reads_mailboxes(variables, given)
     return Model(variables, site, outgoing, teaching, policies, store, reads_mailboxes, problems, warnings + more)
 
@@ -250,6 +252,14 @@ def _signature_problems(variables: Mapping[str, Any]) -> list[str]:
                 " and the path of a file such as local.ndb"
             )
     return problems
+
+
+def _guess_problems(variables: Mapping[str, Any]) -> list[str]:
+    guesses = variables["gateway_wrong_passwords_per_hour"]
+    if guesses == 0 or 5 <= guesses <= 1000:
+        return []
+    # One person who mistypes a few times is no attack.
+    return [f"gateway_wrong_passwords_per_hour: {guesses} is not from 5 to 1000; write a number within that, or 0 for no limit"]
 
 
 def _record_problems(variables: Mapping[str, Any]) -> list[str]:

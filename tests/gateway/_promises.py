@@ -99,4 +99,6 @@ PROMISES = {
     "T40": "One client can make only so many guesses at a password in a minute, and each guess makes it wait longer. Others log in meanwhile.",
     "T41": "Unofficial signatures reach clamd only after ClamAV has loaded them and has found nothing in ordinary mail with them. What is bad or away changes"
     " nothing and is named.",
+    "T42": "However many addresses guess at the password of one account, only so many guesses in an hour are looked at, and the journal names the account. Its"
+    " owner goes on from where the account has logged in before, and other accounts are not disturbed.",
 }

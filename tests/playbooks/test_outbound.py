@@ -548,6 +548,7 @@ class TestOffAgain:
             record = STRANGER.converse(port=port, stop_after="connect", timeout=5, may_break_off=True)
             assert "connection refused" in record["error"]
         assert not gateway().service("dovecot").is_running
+        assert not gateway().service("gateway-login-guard").is_running
         assert not gateway().service("postfwd").is_running
         assert not gateway().service("postfix-mta-sts-resolver").is_running
 

@@ -335,6 +335,29 @@ def test_points_of_pen_pals_have_bounds(run, name, value, words):
     assert _model.derive({**variables(), name: 10}, template).problems == []
 
 
+@pytest.mark.parametrize("number", [-1, 1, 4, 1001])
+def test_guesses_at_an_account_have_bounds(only_problem, number):
+    assert only_problem(wrong_passwords_per_hour=number) == (
+        f"gateway_wrong_passwords_per_hour: {number} is not from 5 to 1000; write a number within that, or 0 for no limit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"accounts": [ACCOUNT]}, True),
+        ({"accounts": [ACCOUNT], "wrong_passwords_per_hour": 5}, True),
+        ({"accounts": [ACCOUNT], "wrong_passwords_per_hour": 1000}, True),
+        ({"accounts": [ACCOUNT], "wrong_passwords_per_hour": 0}, False),
+        ({}, False),
+    ],
+)
+def test_the_login_guard_is_there_for_accounts(given, wanted):
+    model = _model.derive(variables(**given), template)
+    assert not [problem for problem in model.problems if "wrong_passwords" in problem]
+    assert model.optional["login_guard"] is wanted
+
+
 def test_the_store_is_there_for_bayes_and_for_pen_pals():
     for bayes, pen_pals in ((True, False), (False, True), (False, False)):
         model = _model.derive(variables(bayes=bayes, pen_pals=pen_pals), template)
