@@ -27,7 +27,7 @@ demo: venv ## build a test network, install the gateway in it and prove it
 
 .PHONY: test
 test: ## run every gate and every test of Debian 13; two gateways and the rest stand side by side
-	@tools/gates $(FORM) -- test-molecule-runs + test-molecule-default + $(QUICK)
+	@tools/gates $(FORM) + images venv-ldap -- test-molecule-runs + test-molecule-default + $(QUICK)
 
 .PHONY: test-quick
 test-quick: ## run every gate that needs no container
@@ -71,6 +71,11 @@ test-types: stage ## the types of plugins
 .PHONY: test-unit
 test-unit: stage ## unit tests
 	@pytest -q --tb=short --numprocesses=4 tests/unit
+
+.PHONY: images
+images: ## make the images of the test network, where they are missing
+	@tools/testnet setup
+	@tools/testnet images
 
 .PHONY: gateway
 gateway: stage ## have a gateway stand in the test network; one that stands is used as it is

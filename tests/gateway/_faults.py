@@ -109,7 +109,7 @@ def main_process(unit):
 
 def workers():
     """Process ids of amavis's workers."""
-    return set(gateway().run(f"pgrep --parent {main_process('amavis')}").stdout.split())
+    return set(gateway().run("pgrep --parent $(systemctl show --property=MainPID --value amavis)").stdout.split())
 
 
 def reload_amavis():

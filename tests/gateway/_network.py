@@ -44,12 +44,11 @@ import time
 import uuid
 from pathlib import Path
 
+import _speakers
 import testinfra
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SSH_CONFIG = CHECKOUT / ".work" / "ssh_config"
-# Sent to the clients, in the order of their imports.
-ENGINE = [CHECKOUT / "plugins" / "module_utils" / name for name in ("_samples.py", "_smtp.py")]
 
 GATEWAY, INSIDE, OUTSIDE = "mx1.example.com", "mail.inside.example.com", "ns.example.org"
 GATEWAY_ADDRESS = "203.0.113.10"  # from outside
@@ -101,14 +100,16 @@ def start(name, command, data=""):
 
 def wait_until(condition, what, seconds=30):
     """Wait until ``condition()`` is true and return its value; ``what`` completes the sentence "gave up waiting for"."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"gave up waiting for {what() if callable(what) else what} after {seconds} s")
-        time.sleep(0.05)
+        # A condition is a command on a host, and takes its share of the processor from what is waited for: the longer that takes, the seldomer it is asked.
+        time.sleep(min(0.5, max(0.05, waited / 5)))
 
 
 # --- SMTP conversations -----------------------------------------------------------------------------------------------
@@ -151,43 +152,6 @@ class Record(dict):
         return "\n".join(lines)
 
 
-# Runs on the client, which has no Ansible: conversations of _smtp.py, all at once. A text may be given as [text, times] pairs, so that a
-# large message is built where it is sent.
-PROGRAM = """
-import concurrent.futures, json, sys, types
-job = json.load(sys.stdin)
-# The files import each other by these names.
-package = "ansible_collections.antispam.gateway.plugins.module_utils"
-sys.modules[package] = types.ModuleType(package)
-for name, source in job["engine"]:
-    engine = sys.modules[package + "." + name] = types.ModuleType(package + "." + name)
-    exec(compile(source, name + ".py", "exec"), engine.__dict__)
-    setattr(sys.modules[package], name, engine)
-
-def text(value):
-    return value if isinstance(value, str) else "".join(piece * times for piece, times in value)
-
-def hold(arguments):
-    if arguments.get("content"):
-        arguments["content"] = text(arguments["content"])
-    for line in arguments.get("script") or []:
-        if isinstance(line, dict):
-            line["send"] = text(line["send"])
-    try:
-        return engine.converse(**arguments)
-    except engine.SmtpError as exc:
-        return dict(exc.result, error=str(exc))
-
-with concurrent.futures.ThreadPoolExecutor(len(job["conversations"])) as pool:
-    json.dump(list(pool.map(hold, job["conversations"])), sys.stdout)
-"""
-
-
-def job(conversations):
-    """Return the input of PROGRAM, which writes the records as JSON."""
-    return json.dumps({"engine": [(path.stem, path.read_text(encoding="utf-8")) for path in ENGINE], "conversations": conversations})
-
-
 @dataclasses.dataclass(frozen=True)
 class Client:
     """A host that speaks SMTP to the gateway, with the name, the address and the sender that it uses."""
@@ -212,8 +176,8 @@ class Client:
         """Start a conversation and come back at once; ``finish`` waits for its end."""
         return self._start([arguments])
 
-    def finish(self, process, may_break_off=False):
-        return self._finish(process, may_break_off)[0]
+    def finish(self, begun, may_break_off=False):
+        return self._finish(begun, may_break_off)[0]
 
     def converse_at_once(self, conversations, may_break_off=False):
         """Hold several conversations (a list of dictionaries, each the arguments of one) at the same time."""
@@ -230,14 +194,11 @@ class Client:
             if isinstance(spec.get("content"), (bytes, email.message.Message)):
                 spec["content"] = bytes(spec["content"]).decode("utf-8")
             specs.append(spec)
-        return start(self.on, ["python3", "-c", PROGRAM], job(specs))
+        return _speakers.speaker(self.on, ssh(self.on)).hold(specs)
 
     @staticmethod
-    def _finish(process, may_break_off):
-        out, err = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"no conversation was held: {err or out}")
-        records = [Record(result) for result in json.loads(out)]
+    def _finish(begun, may_break_off):
+        records = [Record(result) for result in begun.result()]
         for record in records:
             if "error" in record and not may_break_off:
                 raise AssertionError(f"{record['error']}\n{record!r}")
@@ -347,7 +308,7 @@ def settle(seconds=30):
     """Wait until no host has mail in its queue: what will arrive has arrived then, and bounces too."""
 
     def under_way():
-        return [entry for host in (gateway(), inside(), outside()) for entry in queue(host)]
+        return next((entries for host in (gateway(), inside(), outside()) if (entries := queue(host))), [])
 
     wait_until(lambda: not under_way(), lambda: f"the queues to become empty, which hold {under_way()}", seconds)
 

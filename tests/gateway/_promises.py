@@ -101,4 +101,6 @@ PROMISES = {
     " nothing and is named.",
     "T42": "However many addresses guess at the password of one account, only so many guesses in an hour are looked at, and the journal names the account. Its"
     " owner goes on from where the account has logged in before, and other accounts are not disturbed.",
+    "T43": "What waits in the queue is found by sender, recipient, reason and age, and just that is held, released, tried again or deleted.",
+    "T44": "An account that was stolen is stopped at once, on connections that are open too; what it has in the queue is held and counted.",
 }
