@@ -111,7 +111,7 @@ def test_a_slow_client_takes_no_worker_while_it_sends(began, gateway):
     )
     wait_for_journal(began, "NOQUEUE: client=")
     to_amavis = gateway.check_output("ss --no-header --numeric --tcp state established dport = :10024")
-    assert client.poll() is None, "the client was to be still sending"
+    assert not client.done(), "the client was to be still sending"
     assert to_amavis == ""
     assert STRANGER.finish(client).answers()[5] == "250 2.0.0"
 

@@ -11,14 +11,13 @@ import io
 import json
 import re
 import socket
-import subprocess
 import sys
 import threading
 import time
 import types
 import zipfile
 
-import _network
+import _speakers
 import pytest
 from ansible_collections.antispam.gateway.plugins.module_utils import _samples, _smtp
 
@@ -812,9 +811,17 @@ def test_an_early_talker_has_to_wait_for_the_reply_to_what_it_said(smtp_server):
 def test_it_runs_where_there_is_no_ansible(smtp_server):
     """As tests/gateway sends it to the hosts that speak to a gateway."""
     conversations = [{"host": "127.0.0.1", "port": smtp_server.port, "recipients": [ALICE], "timeout": 10}, {"host": "mx1..example.com", "recipients": [ALICE]}]
-    command = [sys.executable, "-I", "-S", "-c", _network.PROGRAM]
-    run = subprocess.run(command, input=_network.job(conversations), capture_output=True, text=True, check=False, timeout=30)
-    assert run.returncode == 0, run.stderr
-    held, failed = json.loads(run.stdout)
+    speaker = _speakers.Speaker(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            'import os, shlex, sys; words = shlex.split(sys.argv[1]); os.execv(sys.executable, [words[0], "-I", "-S", *words[1:]])',
+        ]
+    )
+    held, failed = speaker.hold(conversations).result(timeout=30)
+    (again,) = speaker.hold(conversations[:1]).result(timeout=30)
+    assert again["queue_id"] == held["queue_id"]
     assert held["queue_id"] == "4dVbQ60Jm2z1J"
     assert "the name does not resolve" in failed["error"]
