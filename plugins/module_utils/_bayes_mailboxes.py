@@ -75,7 +75,7 @@ def learn(kind: str, who: str, messages: list[bytes]) -> dict[str, Any]:
     return result
 
 
-def connect(account: dict[str, Any], ca_file: str) -> Any:
+def connect(account: dict[str, Any], ca_file: str, answer: int) -> Any:
     """Return a mailbox of imap_tools that has logged in. Certificates are checked against the host's authorities, and the site's own."""
     # Debian's python3-imap-tools.
     import imap_tools
@@ -84,7 +84,7 @@ def connect(account: dict[str, Any], ca_file: str) -> Any:
     if ca_file:
         context.load_verify_locations(cafile=ca_file)
     kind = imap_tools.MailBoxTls if account["starttls"] else imap_tools.MailBox
-    found = kind(account["host"], port=account["port"], timeout=ANSWER, ssl_context=context)
+    found = kind(account["host"], port=account["port"], timeout=answer, ssl_context=context)
     return found.login(account["username"], account["password"], initial_folder=None)
 
 
@@ -146,6 +146,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="gateway-bayes-mailboxes", description="Learn what is new in the mailboxes of gateway_bayes_mailboxes.")
     parser.add_argument("--settings", type=pathlib.Path, default=SETTINGS, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=int, default=RUN, help="how long a run may take; the next goes on where it ended (default %(default)s)")
+    parser.add_argument("--answer", type=int, default=ANSWER, help="seconds that a server may take for an answer (default %(default)s)")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings.read_text(encoding="utf-8"))
     import imap_tools
@@ -158,7 +159,7 @@ def main() -> int:
     for account in settings["mailboxes"]:
         where = f"{account['username']} at {account['host']}:{account['port']}"
         try:
-            box = connect(account, settings["ca_file"])
+            box = connect(account, settings["ca_file"], arguments.answer)
         except wrong as error:
             sys.stderr.write(f"{where}: {_text(error)}; nothing of this mailbox was learned\n")
             failed += 1

@@ -64,6 +64,44 @@ def killed():
 
 
 @pytest.fixture
+def moments():
+    """Return a function that lets another run to its end in a child process, and returns what killed() takes: the lines at which files have changed.
+
+    A run that is killed leaves nothing but files, so between two of them it leaves the same.
+    """
+
+    def find(function, root):
+        reading, writing = os.pipe()
+        seen, numbers, before = set(), [], None
+
+        def look(*line):
+            nonlocal before
+            if line in seen:
+                return
+            seen.add(line)
+            found = [(str(path), path.lstat()) for path in sorted(root.rglob("*"))]
+            now = [(path, about.st_ino, about.st_mode, about.st_size, about.st_mtime_ns) for path, about in found]
+            if now != before:
+                before = now
+                numbers.append(len(seen))
+
+        def watched():
+            sys.settrace(_each_line(look))
+            try:
+                function()
+            finally:
+                sys.settrace(None)
+                os.write(writing, json.dumps(numbers).encode())
+
+        os.waitpid(_child(watched), 0)
+        os.close(writing)
+        with os.fdopen(reading) as said:
+            return json.load(said)
+
+    return find
+
+
+@pytest.fixture
 def exposed():
     """Return a function that runs another with no umask, and looks after each line where others may open what has a text in it."""
 

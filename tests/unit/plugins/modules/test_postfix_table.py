@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import grp
-import itertools
 import json
 import os
 import pathlib
@@ -589,18 +588,19 @@ def test_an_interrupted_run_leaves_nothing_behind_the_next_one(postfix, kind, ta
     assert sorted(table.tree()) == ["transport", table.compiled.name]
 
 
-def test_whatever_a_run_is_killed_at_the_next_one_leaves_nothing_of_it(postfix, run, killed):
+def test_whatever_a_run_is_killed_at_the_next_one_leaves_nothing_of_it(postfix, run, killed, moments, tmp_path):
     postfix.kind = "lmdb"
     secrets = {"entries": OMIT, "mode": "0600"}
-    for line in itertools.count(1):
+    run(**secrets, secret_entries=SECRETS)
+    lines = moments(lambda: run(**secrets, secret_entries=OTHER_SECRETS), tmp_path)
+    assert len(lines) > 5
+    for line in lines:
         run(**secrets, secret_entries=SECRETS)
-        if not killed(lambda: run(**secrets, secret_entries=OTHER_SECRETS), line):
-            break
+        assert killed(lambda: run(**secrets, secret_entries=OTHER_SECRETS), line)
         # As it stands now: a run that has nothing to change tidies up as well.
         result = run(**secrets, secret_entries=postfix.stored())
         assert "failed" not in result, result
         assert sorted(postfix.tree()) == ["transport", "transport.lmdb"], line
-    assert line > 50
 
 
 def test_a_run_tidies_up_after_one_for_another_table_that_is_gone(postfix, kind, table, run):
