@@ -209,7 +209,7 @@ def test_a_mailbox_that_cannot_be_read_is_named_and_the_others_are_read(mailbox)
     untrusted = good | {"host": "2001:db8:113::53"}
     lost = good | {"spam_folders": ["Nowhere", "Junk"], "ham_folders": []}
     with silent_server(9930):
-        rc, said = read(settings | {"mailboxes": [wrong, slow, untrusted, lost]}, "--answer 3")
+        rc, said = read(settings | {"mailboxes": [wrong, slow, untrusted, lost]}, "--answer 15")
     assert rc == 1
     assert "teacher@example.org at mail.example.org:993" in said and "AUTHENTICATIONFAILED" in said
     assert "slow@example.org at 127.0.0.1:9930" in said and "timed out" in said
