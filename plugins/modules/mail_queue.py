@@ -118,6 +118,8 @@ def main() -> None:
     given = module.params
     words = [f"{option}={given[name]}" for name, option in CONDITIONS.items() if given[name]]
     words += [f"--id={queue_id}" for queue_id in given["queue_ids"]]
+    if given["action"] != "list" and not words and not given["all"]:
+        module.fail_json(msg=f"action {given['action']}: say which messages are meant, by {', '.join(CONDITIONS)} or queue_ids, or set all: true")
     words += ["--all"] if given["all"] else []
     words += ["--dry-run"] if module.check_mode else []
     try:
