@@ -15,3 +15,17 @@ attributes:
   diff_mode:
     description: Shows in diff mode what it changes, or would change.
 """
+
+    # For a module that only reads, instead of the fragment above.
+    READS = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Tells in check mode what it would change, and changes nothing.
+    support: full
+    details: The module only reads.
+  diff_mode:
+    description: Shows in diff mode what it changes, or would change.
+    support: none
+    details: Nothing is changed, so there is no difference to show.
+"""

@@ -48,14 +48,7 @@ options:
     type: int
     default: 20
 extends_documentation_fragment:
-  - antispam.gateway.attributes
-attributes:
-  check_mode:
-    support: full
-    details: The module only reads.
-  diff_mode:
-    support: none
-    details: Nothing is changed, so there is no difference to show.
+  - antispam.gateway.attributes.reads
 author:
   - The antispam.gateway maintainers (@antispam)
 """

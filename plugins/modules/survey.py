@@ -106,14 +106,7 @@ options:
         elements: str
         default: []
 extends_documentation_fragment:
-  - antispam.gateway.attributes
-attributes:
-  check_mode:
-    support: full
-    details: The module only reads.
-  diff_mode:
-    support: none
-    details: Nothing is changed, so there is no difference to show.
+  - antispam.gateway.attributes.reads
 author:
   - The antispam.gateway maintainers (@antispam)
 """

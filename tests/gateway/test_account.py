@@ -30,6 +30,7 @@ def test_a_suspended_account_sends_nothing_others_do_and_it_comes_back():
     assert account("suspend", ALICE)["changed"] is True
     assert account("suspend", ALICE)["changed"] is False
     assert account("list")["suspended"] == [ALICE]
+    gateway().check_output("systemctl restart 'postfix*'")
     record = STRANGER.converse(**BY_ALICE, may_break_off=True)
     assert record.answers("rcpt") == [SUSPENDED]
     assert STRANGER.converse(**BY_BOB).answer == "250 2.0.0"

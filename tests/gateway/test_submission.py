@@ -268,7 +268,7 @@ def test_each_new_wrong_password_of_a_client_is_answered_later_and_others_do_not
     assert seconds[2] > 5, seconds
     other = submit(stop_after="login")
     assert other.answer == "235 2.7.0"
-    assert other.reply["seconds"] < seconds[2]
+    assert other.reply["seconds"] < min(2, seconds[0])
     assert client.source_address in gateway.run("journalctl --quiet --unit dovecot --lines 20 --grep 'Password mismatch'").stdout
 
 
