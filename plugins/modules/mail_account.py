@@ -60,9 +60,8 @@ released:
   sample: 0
 """
 
-import json
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.antispam.gateway.plugins.module_utils import _command
 
 COMMAND = "/usr/local/sbin/gateway-account"
 
@@ -82,13 +81,9 @@ def main() -> None:
     words = ["suspend" if suspend else "resume", module.params["name"], "--json"]
     words += ["--release"] if module.params["release"] else []
     words += ["--dry-run"] if module.check_mode else []
-    try:
-        rc, out, err = module.run_command([COMMAND, *words], handle_exceptions=False)
-    except OSError:
-        module.fail_json(msg=f"{COMMAND} is not there: this gateway has no accounts, or antispam.gateway.site has not run on it since it was written")
-    if rc:
-        module.fail_json(msg=(err or out).strip().rpartition("gateway-account: ")[2].removeprefix("error: "))
-    module.exit_json(**json.loads(out))
+    missing = ": this gateway has no accounts, or antispam.gateway.site has not run on it since it was written"
+    result = _command.ask(module, [COMMAND, *words], missing)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

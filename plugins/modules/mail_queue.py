@@ -92,9 +92,8 @@ messages:
           reason: "connect to mail.example.net[203.0.113.9]:25: Connection refused"
 """
 
-import json
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.antispam.gateway.plugins.module_utils import _command
 
 COMMAND = "/usr/local/sbin/gateway-queue"
 # The option of the command for each option of the module.
@@ -122,13 +121,8 @@ def main() -> None:
         module.fail_json(msg=f"action {given['action']}: say which messages are meant, by {', '.join(CONDITIONS)} or queue_ids, or set all: true")
     words += ["--all"] if given["all"] else []
     words += ["--dry-run"] if module.check_mode else []
-    try:
-        rc, out, err = module.run_command([COMMAND, given["action"], "--json", *words], handle_exceptions=False)
-    except OSError:
-        module.fail_json(msg=f"{COMMAND} is not there; the role administration installs it: run antispam.gateway.site on this host first")
-    if rc not in (0, 1):
-        module.fail_json(msg=(err or out).strip().rpartition("gateway-queue: ")[2].removeprefix("error: "))
-    found = json.loads(out)
+    missing = "; the role administration installs it: run antispam.gateway.site on this host first"
+    found = _command.ask(module, [COMMAND, given["action"], "--json", *words], missing, fine=(0, 1))
     module.exit_json(changed=given["action"] != "list" and bool(found["messages"]), **found)
 
 

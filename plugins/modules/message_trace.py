@@ -83,9 +83,8 @@ text:
   elements: str
 """
 
-import json
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.antispam.gateway.plugins.module_utils import _command
 
 COMMAND = "/usr/local/sbin/gateway-trace"
 # The option of the command for each option of the module.
@@ -110,15 +109,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = [f"{option}={module.params[name]}" for name, option in QUESTIONS.items() if module.params[name]]
-    try:
-        rc, out, err = module.run_command([COMMAND, "--json", f"--limit={module.params['limit']}", *given], handle_exceptions=False)
-    except OSError:
-        module.fail_json(
-            msg=f"{COMMAND} is not there: nothing is recorded on this host. The role records installs it, unless the site says gateway_records: false"
-        )
-    if rc not in (0, 1):
-        module.fail_json(msg=(err or out).strip().rpartition("gateway-trace: ")[2].removeprefix("error: "))
-    found = json.loads(out)
+    missing = ": nothing is recorded on this host. The role records installs it, unless the site says gateway_records: false"
+    found = _command.ask(module, [COMMAND, "--json", f"--limit={module.params['limit']}", *given], missing, fine=(0, 1))
     module.exit_json(changed=False, **found)
 
 
